@@ -90,7 +90,7 @@ def has_native_bfloat16(device: torch.device | None = None) -> bool:
     """
     kind = "cpu" if device is None else device.type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind != "cpu":
         return False
     return bool(_cpu_flags() & _NATIVE_FLAGS)
