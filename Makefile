@@ -1,0 +1,52 @@
+# The commands people use; CI calls the same ones.
+#   make demo     install and run the demo (about 10 minutes on 2 cores)
+#   make test     install what the tests need and run them all
+#   make lint     ruff, mypy, import contracts, budgets
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PINS   := -c constraints.txt
+
+.PHONY: demo test lint format system-libraries clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("napari-histogan needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first: its pin decides which build every other package sees.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing napari-histogan with the tested versions of constraints.txt ..."
+	$(BIN)/python -m pip install --quiet $(PINS) torch
+	$(BIN)/python -m pip install --quiet $(PINS) --editable ".[all]"
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing what the tests and checks need ..."
+	$(BIN)/python -m pip install --quiet $(PINS) --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/histogan demo
+
+test: $(VENV)/.installed-test system-libraries
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_budgets.py
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Qt and a virtual display, on Debian and Ubuntu, only when something is missing.
+system-libraries:
+	@sh scripts/install_system_libraries.sh
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache histogan-demo

@@ -1,0 +1,1 @@
+"""How good a result is, with its uncertainty, and the report that says so."""

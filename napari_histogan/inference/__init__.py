@@ -1,0 +1,1 @@
+"""From trained networks to samples, data sets, heatmaps, and objects."""

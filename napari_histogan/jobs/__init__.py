@@ -1,0 +1,1 @@
+"""Stages as child processes with run folders, and the interactive compute process."""

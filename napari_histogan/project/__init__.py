@@ -1,0 +1,1 @@
+"""The project folder: artifacts, human work, locks, and schema versions."""

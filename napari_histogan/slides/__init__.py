@@ -1,0 +1,1 @@
+"""Pixels in and out: readers of every slide format, tissue, patches, stain, pyramids."""

@@ -1,0 +1,1 @@
+"""One explicit loop per method, and the blocks that the loops share."""

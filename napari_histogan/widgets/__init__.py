@@ -1,0 +1,1 @@
+"""The napari docks; the only package that may import Qt or napari."""
