@@ -1,0 +1,125 @@
+"""Plain numeric metrics: numpy in, numbers out.
+
+Segmentation metrics are functions of a confusion matrix ``M`` of shape
+``(..., K + 1, K + 1)``: ``M[t, p]`` counts pixels of true class ``t`` that were predicted
+as ``p``.  Class 0 is "unlabelled": row 0 is empty, because such pixels have no truth;
+column 0 counts pixels without a prediction, which are errors.  Leading axes (slides,
+blocks, resamples) are kept, so that a bootstrap is one call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+Figures = NDArray[np.float64]
+
+
+def confusion_matrix(
+    truth: NDArray[Any], predicted: NDArray[Any], num_classes: int, ignore: NDArray[np.bool_] | None = None
+) -> Counts:
+    """Count pixels by true and predicted class.
+
+    Parameters
+    ----------
+    truth, predicted
+        Class indices 0..K of the same shape; true 0 is left out, predicted 0 is an error.
+    num_classes
+        K.
+    ignore
+        Pixels to leave out as well.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(K + 1, K + 1) int64``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an index exceeds K.
+    """
+    if truth.shape != predicted.shape or (ignore is not None and ignore.shape != truth.shape):
+        raise ValueError(f"truth has the shape {truth.shape}, the prediction {predicted.shape}")
+    counted = truth > 0 if ignore is None else (truth > 0) & ~ignore
+    t, p = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    if t.size and (t.max() > num_classes or p.max() > num_classes or p.min() < 0):
+        raise ValueError(f"class index {max(t.max(), p.max())} does not lie in 0..{num_classes}")
+    side = num_classes + 1
+    return np.bincount(t * side + p, minlength=side * side).reshape(side, side)
+
+
+def dice(matrix: NDArray[Any]) -> Figures:
+    """Return 2 TP / (2 TP + FP + FN) of classes 1..K, ``(..., K)``; NaN for a class that is nowhere."""
+    hit, false, missed, _ = _per_class(matrix)
+    return _ratio(2 * hit, 2 * hit + false + missed)
+
+
+def iou(matrix: NDArray[Any]) -> Figures:
+    """Return TP / (TP + FP + FN) of classes 1..K, ``(..., K)``; NaN for a class that is nowhere."""
+    hit, false, missed, _ = _per_class(matrix)
+    return _ratio(hit, hit + false + missed)
+
+
+def precision(matrix: NDArray[Any]) -> Figures:
+    """Return TP / (TP + FP) of classes 1..K, ``(..., K)``; NaN for a class never predicted."""
+    hit, false, _, _ = _per_class(matrix)
+    return _ratio(hit, hit + false)
+
+
+def recall(matrix: NDArray[Any]) -> Figures:
+    """Return TP / (TP + FN) of classes 1..K, ``(..., K)``; NaN for a class without truth."""
+    hit, _, missed, _ = _per_class(matrix)
+    return _ratio(hit, hit + missed)
+
+
+def class_mcc(matrix: NDArray[Any]) -> Figures:
+    """Return Matthews' correlation of each class against the rest, ``(..., K)``.
+
+    0 where it is not defined, that is, where truth or prediction is all or nothing.
+    """
+    hit, false, missed, rest = _per_class(matrix)
+    # Roots first: the product of four pixel counts of a slide exceeds float64's exact range.
+    scale = np.sqrt(hit + false) * np.sqrt(hit + missed) * np.sqrt(rest + false) * np.sqrt(rest + missed)
+    return np.nan_to_num(_ratio(hit * rest - false * missed, scale))
+
+
+def multiclass_mcc(matrix: NDArray[Any]) -> Figures:
+    """Return the multi-class correlation R_K, ``(...)``; -1..1, 1 is perfect, 0 is chance.
+
+    Reference: J. Gorodkin: "Comparing two K-category assignments by a K-category
+    correlation coefficient", Comput. Biol. Chem. 28 (2004), equation 8.  0 where truth or
+    prediction is all of one class.
+    """
+    counts = np.asarray(matrix, np.float64)
+    total = counts.sum(axis=(-2, -1))
+    correct = np.trace(counts, axis1=-2, axis2=-1)
+    truth, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    shared = correct * total - (truth * predicted).sum(axis=-1)
+    spread_truth = total**2 - (truth**2).sum(axis=-1)
+    spread_predicted = total**2 - (predicted**2).sum(axis=-1)
+    return np.nan_to_num(_ratio(shared, np.sqrt(spread_truth) * np.sqrt(spread_predicted)))
+
+
+def pixel_accuracy(matrix: NDArray[Any]) -> Figures:
+    """Return the share of counted pixels that are right, ``(...)``; NaN if none was counted."""
+    counts = np.asarray(matrix, np.float64)
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
+
+
+def _per_class(matrix: NDArray[Any]) -> tuple[Figures, Figures, Figures, Figures]:
+    """Return true positives, false positives, false negatives, true negatives of classes 1..K."""
+    counts = np.asarray(matrix, np.float64)
+    hit = np.diagonal(counts, axis1=-2, axis2=-1)
+    false = counts.sum(axis=-2) - hit
+    missed = counts.sum(axis=-1) - hit
+    rest = counts.sum(axis=(-2, -1))[..., None] - hit - false - missed
+    return hit[..., 1:], false[..., 1:], missed[..., 1:], rest[..., 1:]
+
+
+def _ratio(above: Figures, below: Figures) -> Figures:
+    """Divide; NaN where the denominator is 0."""
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) != 0)
