@@ -1,1 +1,1 @@
-"""Pixels in and out: readers of every slide format, tissue, patches, stain, pyramids."""
+"""Pixels in and out: slides, tissue, patches, and growing maps."""

@@ -1,0 +1,63 @@
+"""PNG, JPEG, and other plain pictures, read as slides with one level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from napari_histogan.errors import SlideUnreadable
+from napari_histogan.geometry import Region, Size
+from napari_histogan.slides.pixels import to_rgb
+from napari_histogan.slides.reader import LevelInfo, SlideReader
+from napari_histogan.slides.tile_cache import UInt8Array
+
+MAX_PICTURE_PIXELS = 2**30
+"""Larger pictures are refused, because a picture is held in memory whole (3 GB)."""
+
+
+class PictureReader(SlideReader):
+    """A picture file; it is decoded whole and held in memory.
+
+    Pictures do not say their resolution in a way that can be trusted, so ``mpp``
+    must be given before anything is read in microns.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        self._pixels = read_picture(Path(path))
+        size = Size(*self._pixels.shape[:2])
+        super().__init__(Path(path), [LevelInfo(size, 1.0)], None, mpp)
+
+    def _read_inside(self, region: Region, level: int) -> UInt8Array:
+        return self._pixels[region.slices].copy()
+
+
+def read_picture(path: Path) -> UInt8Array:
+    """Decode a picture file to RGB, ``(H, W, 3) uint8``.
+
+    Raises
+    ------
+    SlideUnreadable
+        The file is no picture, is damaged or cut off, or is too large.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_PICTURE_PIXELS:
+                raise SlideUnreadable(
+                    f"{path.name} has {width} x {height} pixels",
+                    f"at most {MAX_PICTURE_PIXELS:,} pixels in a plain picture",
+                    "save it as a tiled TIFF or an OME-Zarr, which are read piece by piece",
+                )
+            if picture.mode == "P":
+                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+            elif picture.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
+                picture = picture.convert("RGB")
+            return to_rgb(np.array(picture), path.name)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, SlideUnreadable):
+            raise
+        raise SlideUnreadable(
+            f"{path.name} cannot be decoded ({error})", "a whole picture file", "export the picture again"
+        ) from error

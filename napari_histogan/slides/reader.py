@@ -1,0 +1,327 @@
+"""The contract of every slide reader, and :func:`open_slide`.
+
+A slide is a pyramid of RGB pictures of the same tissue.  Level 0 is the finest.
+Backends only say what their levels are and how the inside of one is read;
+padding, resampling to a wished resolution, thumbnails, and lazy pyramids for
+viewers are written once, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from napari_histogan.errors import SlideError, SlideHasNoMpp, SlideNotFound, SlideUnreadable
+from napari_histogan.geometry import Region, Size
+from napari_histogan.slides.lazy_level import LazyLevel
+from napari_histogan.slides.tile_cache import TileCache, UInt8Array
+
+logger = logging.getLogger("napari_histogan")
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".svs")
+VENDOR_SUFFIXES = (".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif", ".dcm", ".czi")
+ZARR_SUFFIXES = (".zarr",)
+SLIDE_SUFFIXES = PICTURE_SUFFIXES + TIFF_SUFFIXES + VENDOR_SUFFIXES + ZARR_SUFFIXES
+"""Names that :func:`open_slide` knows; files with another name are tried with OpenSlide."""
+
+MAX_UPSAMPLING = 1.5
+"""A slide is enlarged at most so much; beyond it, detail would be made up."""
+
+SAME_SCALE = 0.005
+"""Scales that differ by less than this share count as equal (0.499 and 0.5 um/px)."""
+
+_PIECE_BYTES = 64 * 2**20
+_VIEW_CACHE_BYTES = 128 * 2**20
+_VIEW_COARSEST_PX = 1024
+_MPP_RANGE = (0.01, 100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelInfo:
+    """One picture of the pyramid.
+
+    Parameters
+    ----------
+    size
+        Height and width in pixels of this level.
+    downsample
+        Side of a pixel of this level in pixels of level 0; 1 for level 0.
+    """
+
+    size: Size
+    downsample: float
+
+
+class SlideReader(ABC):
+    """Reads one slide; all methods may be called from several threads at once.
+
+    Readers can be pickled: the copy opens the file anew.
+
+    Parameters
+    ----------
+    path
+        The slide's file or folder.
+    levels
+        The pyramid, finest first.
+    file_mpp
+        What the file says about its resolution in um/px, or None.
+    mpp
+        What the user says, in um/px; wins over the file.
+    """
+
+    def __init__(
+        self, path: Path, levels: Sequence[LevelInfo], file_mpp: float | None, mpp: float | None
+    ) -> None:
+        if mpp is not None and not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
+            raise SlideError(
+                f"the resolution given for {path.name} is {mpp} um/px",
+                f"a value between {_MPP_RANGE[0]} and {_MPP_RANGE[1]} um/px",
+                "give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x",
+            )
+        self.path = Path(path)
+        self.levels = tuple(levels)
+        self.given_mpp = mpp
+        plausible = file_mpp is not None and _MPP_RANGE[0] <= file_mpp <= _MPP_RANGE[1]
+        self._mpp = mpp if mpp is not None else (file_mpp if plausible else None)
+        self._view_cache = TileCache(_VIEW_CACHE_BYTES)
+
+    @abstractmethod
+    def _read_inside(self, region: Region, level: int) -> UInt8Array:
+        """Read a region that lies wholly inside the level, as a new array (H, W, 3) uint8."""
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        self._view_cache.clear()
+
+    @property
+    def size(self) -> Size:
+        """Height and width of level 0 in pixels."""
+        return self.levels[0].size
+
+    @property
+    def has_mpp(self) -> bool:
+        """Whether the resolution is known."""
+        return self._mpp is not None
+
+    @property
+    def mpp(self) -> float:
+        """Micrometers per pixel of level 0.
+
+        Raises
+        ------
+        SlideHasNoMpp
+            Neither the file nor the user says it.
+        """
+        if self._mpp is None:
+            raise SlideHasNoMpp(
+                f"{self.path.name} does not say its resolution",
+                "microns per pixel in the file's metadata",
+                "open it with mpp= (0.25 um/px is usual for a 40x scan, 0.5 for 20x)",
+            )
+        return self._mpp
+
+    def size_at(self, mpp: float) -> Size:
+        """Return the slide's height and width in pixels of ``mpp`` um."""
+        return self.size.scaled(self.mpp / mpp)
+
+    def read(self, region: Region, level: int = 0) -> UInt8Array:
+        """Read a region of one level.
+
+        Parameters
+        ----------
+        region
+            In pixels of the level; what lies outside the picture comes out white.
+        level
+            Index into :attr:`levels`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(H, W, 3) uint8``, RGB, owned by the caller.
+        """
+        if not 0 <= level < len(self.levels):
+            raise ValueError(f"{self.path.name} has levels 0 to {len(self.levels) - 1}, not {level}")
+        inside = region.clipped(self.levels[level].size)
+        if inside == region and region.height and region.width:
+            return self._read_inside(region, level)
+        out = np.full((region.height, region.width, 3), 255, np.uint8)
+        if inside.height and inside.width:
+            y, x = inside.y - region.y, inside.x - region.x
+            out[y : y + inside.height, x : x + inside.width] = self._read_inside(inside, level)
+        return out
+
+    def read_at(self, region: Region, mpp: float) -> UInt8Array:
+        """Read a region at a wished resolution.
+
+        Parameters
+        ----------
+        region
+            In pixels of ``mpp`` micrometers, from the slide's top left corner.
+        mpp
+            Wished resolution in um/px; may be up to 1.5 times finer than the slide.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(H, W, 3) uint8``; area averages of the next finer level.  Scales that
+            lie within 0.5 % of a level, or of a whole fraction of it, count as equal,
+            which keeps the level's own pixels.
+
+        Raises
+        ------
+        SlideHasNoMpp
+            The slide's resolution is not known.
+        SlideError
+            ``mpp`` is much finer than the slide.
+        """
+        self.check_resolution(mpp)
+        return self.read_downsampled(region, mpp / self.mpp)
+
+    def check_resolution(self, mpp: float) -> None:
+        """Raise :class:`SlideError` if ``mpp`` um/px is finer than the slide can give."""
+        if mpp <= 0 or self.mpp / mpp > MAX_UPSAMPLING * (1 + SAME_SCALE):
+            raise SlideError(
+                f"{self.path.name} has {self.mpp:g} um/px; {mpp:g} um/px was asked for",
+                f"a resolution of {self.mpp / MAX_UPSAMPLING:.3g} um/px or coarser",
+                "choose a coarser resolution, or slides from a stronger objective",
+            )
+
+    def read_downsampled(self, region: Region, downsample: float) -> UInt8Array:
+        """Read a region in pixels of ``downsample`` level 0 pixels, as (H, W, 3) uint8."""
+        level = self._level_for(downsample)
+        factor = downsample / self.levels[level].downsample
+        if region.height * region.width * factor**2 * 3 > _PIECE_BYTES and max(region.size.shape) > 1:
+            return self._read_in_halves(region, downsample)
+        whole = max(1, round(factor))
+        if abs(factor / whole - 1) < SAME_SCALE:
+            origin = round(region.y * factor), round(region.x * factor)
+            pixels = self.read(Region(*origin, region.height * whole, region.width * whole), level)
+            return pixels if whole == 1 else _reduced(pixels, whole)
+        exact = region.y * factor, region.x * factor, region.y_end * factor, region.x_end * factor
+        margin = 2 if factor < 1 else 0
+        y0, x0 = math.floor(exact[0]) - margin, math.floor(exact[1]) - margin
+        cover = Region(y0, x0, math.ceil(exact[2]) + margin - y0, math.ceil(exact[3]) + margin - x0)
+        pixels = self.read(cover, level)
+        box = (exact[1] - x0, exact[0] - y0, exact[3] - x0, exact[2] - y0)
+        how = Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC
+        picture = Image.fromarray(pixels).resize((region.width, region.height), how, box=box)
+        return np.array(picture)
+
+    def _level_for(self, downsample: float) -> int:
+        fitting = [
+            i for i, info in enumerate(self.levels) if info.downsample <= downsample * (1 + SAME_SCALE)
+        ]
+        return max(fitting, key=lambda i: self.levels[i].downsample, default=0)
+
+    def _read_in_halves(self, region: Region, downsample: float) -> UInt8Array:
+        """Bound the memory that a large reduction needs."""
+        y, x, h, w = region.y, region.x, region.height, region.width
+        if h >= w:
+            parts = Region(y, x, h // 2, w), Region(y + h // 2, x, h - h // 2, w)
+        else:
+            parts = Region(y, x, h, w // 2), Region(y, x + w // 2, h, w - w // 2)
+        return np.concatenate(
+            [self.read_downsampled(part, downsample) for part in parts], axis=0 if h >= w else 1
+        )
+
+    def thumbnail(self, max_px: int = 512) -> UInt8Array:
+        """Return the whole slide with its longer side ``max_px`` pixels at most, (H, W, 3) uint8."""
+        downsample = max(1.0, max(self.size.shape) / max_px)
+        size = self.size.scaled(1 / downsample)
+        return self.read_downsampled(Region(0, 0, size.height, size.width), downsample)
+
+    def pyramid(self) -> list[LazyLevel]:
+        """Return lazy levels for viewers, finest first, each half of the one before.
+
+        Levels that the file lacks are made from the next finer one when they are
+        looked at.  The coarsest is about 1,000 px a side.  Each is ``(y, x, 3) uint8``
+        with chunks of 512 px; together they keep at most 128 MB.
+        """
+        count = 1 + max(0, math.ceil(math.log2(max(self.size.shape) / _VIEW_COARSEST_PX)))
+        return [LazyLevel(self.size, 2**k, self.read_downsampled, self._view_cache) for k in range(count)]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the file's length and of samples of its bytes; takes milliseconds."""
+        length = self.path.stat().st_size
+        digest = hashlib.sha256(str(length).encode())
+        with self.path.open("rb") as file:
+            for k in range(17):
+                file.seek(max(0, length - 2**16) * k // 16)
+                digest.update(file.read(2**16))
+        return digest.hexdigest()[:32]
+
+    def __enter__(self) -> Self:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickle as path and resolution; the copy opens the file anew."""
+        return type(self), (self.path, self.given_mpp)
+
+    def __repr__(self) -> str:
+        """Return path, size, and resolution."""
+        mpp = f"{self._mpp:g} um/px" if self._mpp else "resolution unknown"
+        size = f"{self.size.height} x {self.size.width} px"
+        return f"<{type(self).__name__} {self.path.name}: {size}, {mpp}, {len(self.levels)} levels>"
+
+
+def open_slide(path: Path | str, mpp: float | None = None) -> SlideReader:
+    """Open a slide with the backend for its format.
+
+    Parameters
+    ----------
+    path
+        A slide file, a picture, or an OME-Zarr folder.
+    mpp
+        Resolution in um/px if the file does not say it, or says it wrongly.
+
+    Raises
+    ------
+    SlideNotFound
+        There is no such file.
+    SlideUnreadable
+        The file is not a slide, is damaged, or is cut off.
+    """
+    from napari_histogan.slides.openslide import OpenSlideReader
+    from napari_histogan.slides.picture import PictureReader
+    from napari_histogan.slides.tiff import TiffNotSupported, TiffReader
+    from napari_histogan.slides.zarr_pyramid import ZarrReader
+
+    path = Path(path)
+    if not path.exists():
+        raise SlideNotFound(f"there is no slide at {path}", "", "check the path, or add the slide again")
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return ZarrReader(path, mpp)
+    if path.stat().st_size == 0:
+        raise SlideUnreadable(f"{path.name} is empty (0 bytes)", "", "copy the slide again")
+    if suffix in PICTURE_SUFFIXES:
+        return PictureReader(path, mpp)
+    if suffix in TIFF_SUFFIXES:
+        try:
+            return TiffReader(path, mpp)
+        except TiffNotSupported as reason:
+            logger.info("%s is read by OpenSlide: %s", path.name, reason)
+    return OpenSlideReader(path, mpp)
+
+
+def _reduced(pixels: UInt8Array, factor: int) -> UInt8Array:
+    """Average blocks of ``factor`` x ``factor`` pixels."""
+    return np.array(Image.fromarray(pixels).reduce(factor))
