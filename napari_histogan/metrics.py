@@ -122,4 +122,6 @@ def _per_class(matrix: NDArray[Any]) -> tuple[Figures, Figures, Figures, Figures
 
 def _ratio(above: Figures, below: Figures) -> Figures:
     """Divide; NaN where the denominator is 0."""
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) != 0)
+    out: Figures = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=out, where=np.asarray(below) != 0)
+    return out

@@ -103,5 +103,5 @@ def test_leading_axes_are_kept(matrix: metrics.Counts) -> None:
     ("truth", "predicted"), [([1, 2], [1]), ([1, 4], [1, 1]), ([1, 1], [1, 4]), ([1], [-1])]
 )
 def test_bad_indices_and_shapes_are_refused(truth: list[int], predicted: list[int]) -> None:
-    with pytest.raises(ValueError, match="shape|does not lie"):
+    with pytest.raises(ValueError, match=r"shape|does not lie"):
         metrics.confusion_matrix(np.array(truth), np.array(predicted), 3)

@@ -1,0 +1,258 @@
+"""Sources of image and mask pairs for segmentation.
+
+On disk a source is one zarr group, ``pairs.zarr``:
+
+========================  =======================  ===========================================
+array                     shape, type              meaning
+========================  =======================  ===========================================
+``images``                ``(N, S, S, 3) uint8``   RGB
+``masks``                 ``(N, S, S) uint8``      classes 1..K, 0 = unlabelled
+``kept``                  ``(N,) bool``            pairs to learn from (optional: all)
+``group``                 ``(N,) int64``           pairs of one region share it (optional)
+========================  =======================  ===========================================
+
+with the attribute ``mpp``.  Synthetic data sets hold more arrays, which training ignores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_histogan.errors import LabelError, StorageError
+
+UInt8 = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+_PAIRS_PER_CHUNK = 64
+
+
+class SegmentationSource(Protocol):
+    """Pairs of images and masks of one size and resolution.
+
+    Attributes
+    ----------
+    weight
+        How often one of its pairs is drawn, relative to a pair of a source of weight 1.
+    mpp
+        Microns per pixel of the images.
+    patch_px
+        Side S of the images.
+    groups
+        ``(N,)``; pairs with the same number overlap or come from the same place, and are
+        never split between training and validation.
+    """
+
+    weight: float
+    mpp: float
+    patch_px: int
+    groups: Integers
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+
+    def batch(self, indices: Sequence[int] | Integers) -> tuple[UInt8, UInt8]:
+        """Return images ``(n, S, S, 3)`` and masks ``(n, S, S)``, both uint8."""
+
+    def class_counts(self) -> Integers:
+        """Return how many pixels each mask value 0..255 has in all pairs, ``(256,)``."""
+
+
+class ArrayPairs:
+    """Pairs that are in memory.
+
+    Parameters
+    ----------
+    images
+        ``(N, S, S, 3) uint8``.
+    masks
+        ``(N, S, S) uint8``.
+    mpp
+        Microns per pixel.
+    weight, groups
+        See :class:`SegmentationSource`; without groups each pair is its own.
+
+    Raises
+    ------
+    LabelError
+        If the arrays do not fit together.
+    """
+
+    def __init__(
+        self, images: UInt8, masks: UInt8, mpp: float, weight: float = 1.0, groups: Integers | None = None
+    ) -> None:
+        check_pairs(images.shape, masks.shape, images.dtype, masks.dtype, "the pairs")
+        self._images, self._masks = images, masks
+        self.weight, self.mpp, self.patch_px = float(weight), float(mpp), int(images.shape[1])
+        self.groups = np.arange(len(images)) if groups is None else np.asarray(groups, np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._images)
+
+    def batch(self, indices: Sequence[int] | Integers) -> tuple[UInt8, UInt8]:
+        """Return images ``(n, S, S, 3)`` and masks ``(n, S, S)``."""
+        chosen = np.asarray(indices, np.int64)
+        return self._images[chosen], self._masks[chosen]
+
+    def class_counts(self) -> Integers:
+        """Return the pixels of each mask value, ``(256,)``."""
+        return np.bincount(self._masks.ravel(), minlength=256).astype(np.int64)
+
+
+class ZarrPairs:
+    """Pairs on disk: a synthetic data set, or merged corrections.
+
+    Only pairs that are marked as kept count.  Chunks that were read stay in memory up to
+    ``cache_bytes``, because training draws pairs in random order.
+
+    Parameters
+    ----------
+    path
+        The group, usually ``.../pairs.zarr``.
+    weight
+        See :class:`SegmentationSource`.
+    mpp
+        Microns per pixel; None takes the group's attribute.
+    cache_bytes
+        Pairs are loaded whole if they fit in so much memory, and read one by one otherwise.
+
+    Raises
+    ------
+    LabelError
+        If the group lacks an array, its arrays do not fit together, no pair is kept, or
+        the resolution is unknown.
+    """
+
+    def __init__(
+        self, path: Path, weight: float = 1.0, mpp: float | None = None, cache_bytes: int = 2**30
+    ) -> None:
+        self.path = Path(path)
+        group, self._images, self._masks = _open_pairs(self.path)
+        kept = cast(Any, group)["kept"][:].astype(bool) if "kept" in group else None
+        self._rows = np.arange(self._images.shape[0]) if kept is None else np.flatnonzero(kept)
+        if not len(self._rows):
+            raise LabelError(
+                f"{self.path} holds no pair to learn from ({self._images.shape[0]} were made, none kept)",
+                "at least one pair",
+                "make more pairs, or drop fewer of them for being uncertain",
+            )
+        stored = group.attrs.get("mpp")
+        if mpp is None and not isinstance(stored, int | float):
+            raise LabelError(f"{self.path} does not say its microns per pixel", "the attribute mpp")
+        self.mpp = float(mpp if mpp is not None else cast(float, stored))
+        self.weight, self.patch_px = float(weight), int(self._images.shape[1])
+        groups = cast(Any, group)["group"][:][self._rows] if "group" in group else self._rows
+        self.groups = np.asarray(groups, np.int64)
+        self._loaded: ArrayPairs | None = None
+        self._fits = len(self._rows) * self.patch_px**2 * 4 <= cache_bytes
+
+    def __len__(self) -> int:
+        """Return the number of kept pairs."""
+        return len(self._rows)
+
+    def batch(self, indices: Sequence[int] | Integers) -> tuple[UInt8, UInt8]:
+        """Return images ``(n, S, S, 3)`` and masks ``(n, S, S)`` of kept pairs."""
+        if self._fits:
+            return self._load().batch(indices)
+        rows = self._rows[np.asarray(indices, np.int64)]
+        images, masks = self._images.oindex[rows], self._masks.oindex[rows]
+        return np.asarray(images, np.uint8), np.asarray(masks, np.uint8)
+
+    def class_counts(self) -> Integers:
+        """Return the pixels of each mask value in the kept pairs, ``(256,)``."""
+        if self._fits:
+            return self._load().class_counts()
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(self._rows), 16 * _PAIRS_PER_CHUNK):
+            masks = self._masks.oindex[self._rows[start : start + 16 * _PAIRS_PER_CHUNK]]
+            counts += np.bincount(np.asarray(masks, np.uint8).ravel(), minlength=256)
+        return counts
+
+    def _load(self) -> ArrayPairs:
+        """Read all kept pairs once."""
+        if self._loaded is None:
+            images, masks = self._images[:][self._rows], self._masks[:][self._rows]
+            self._loaded = ArrayPairs(images, masks, self.mpp, self.weight, self.groups)
+        return self._loaded
+
+
+def write_pairs(
+    path: Path, images: UInt8, masks: UInt8, mpp: float, groups: Integers | None = None, **more: NDArray[Any]
+) -> None:
+    """Write pairs as a new zarr group that :class:`ZarrPairs` reads.
+
+    Parameters
+    ----------
+    path
+        The group to make; must not exist.
+    images, masks
+        ``(N, S, S, 3) uint8`` and ``(N, S, S) uint8``.
+    mpp
+        Microns per pixel.
+    groups
+        ``(N,)``, such as the number of the region that a patch was cut from; patches of one
+        region overlap, and go to training or to validation together.
+    more
+        Other arrays with N rows, such as ``kept``.
+
+    Raises
+    ------
+    LabelError
+        If the arrays do not fit together.
+    StorageError
+        If there is something at ``path``, or it cannot be written.
+    """
+    check_pairs(images.shape, masks.shape, images.dtype, masks.dtype, "the pairs")
+    path = Path(path)
+    if path.exists():
+        raise StorageError(f"there is something at {path} already", "a free path", "choose another path")
+    arrays: dict[str, NDArray[Any]] = {"images": images, "masks": masks, **more}
+    if groups is not None:
+        arrays["group"] = np.asarray(groups, np.int64)
+    for name, array in arrays.items():
+        if len(array) != len(images):
+            raise LabelError(f"{name} has {len(array)} rows for {len(images)} images", "one row for each")
+    try:
+        group = zarr.open_group(path, mode="w-")
+        for name, array in arrays.items():
+            rows = min(_PAIRS_PER_CHUNK, len(array)) if array.ndim > 1 else len(array)
+            stored = group.create_array(
+                name, shape=array.shape, dtype=array.dtype, chunks=(max(1, rows), *array.shape[1:])
+            )
+            stored[...] = array
+        group.attrs["mpp"] = float(mpp)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error}", "", "check space and permission") from error
+
+
+def check_pairs(
+    images: tuple[int, ...], masks: tuple[int, ...], image_type: Any, mask_type: Any, what: str
+) -> None:
+    """Raise ``LabelError`` unless shapes and types are those of N pairs, N at least 1."""
+    fits = len(images) == 4 and images[0] > 0 and images[1] == images[2] and images[3] == 3
+    if not fits or images[:3] != masks or image_type != np.uint8 or mask_type != np.uint8:
+        raise LabelError(
+            f"{what} have images {image_type} {images} and masks {mask_type} {masks}",
+            "images (N, S, S, 3) uint8 and masks (N, S, S) uint8, N at least 1",
+        )
+
+
+def _open_pairs(path: Path) -> tuple[zarr.Group, Any, Any]:
+    """Open a group and check its two arrays."""
+    try:
+        group = zarr.open_group(path, mode="r")
+        images, masks = cast(Any, group["images"]), cast(Any, group["masks"])
+    except (OSError, KeyError, ValueError) as error:
+        raise LabelError(
+            f"{path} is not a set of pairs: {error}",
+            "a zarr group with the arrays images and masks",
+            "make the data set, or merge the corrections, again",
+        ) from error
+    check_pairs(images.shape, masks.shape, images.dtype, masks.dtype, str(path))
+    return group, images, masks
