@@ -1,0 +1,159 @@
+"""Write files whole or not at all, and say in plain words when the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from napari_histogan.errors import HistoganError, ProjectDamaged, StorageError
+
+TEMPORARY = ".tmp-"
+"""Part of the name of everything half written; ``histogan clean`` removes what killed processes left."""
+
+RESERVE_BYTES = 8 << 20
+"""Space that a check leaves free, so that status files and masks can still be written."""
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return a fresh name beside ``path`` that tells which process made it."""
+    return path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace ``path`` by a file that holds ``data``, in one rename.
+
+    Parameters
+    ----------
+    path
+        Its folder must exist.
+    data
+        The whole content.
+    durable
+        Wait until the disk has it; otherwise only a power cut can lose it.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or read-only; the earlier file is untouched.
+    """
+    temporary = temporary_sibling(path)
+    with storage_errors(path, len(data)):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        if durable:
+            sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    """Replace ``path`` by ``value`` as JSON, in one rename."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode(), durable)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the project.
+
+    Raises
+    ------
+    ProjectDamaged
+        If it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ProjectDamaged(
+            f"{path} cannot be read: {error}", "a JSON file", "restore it from a backup"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut; Windows does so by itself."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file below a folder survive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file() and not path.is_symlink():
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_folder(folder)
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space at ``path`` or at its nearest folder that exists."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises
+    ------
+    StorageError
+        Naming the free and the needed bytes.
+    """
+    free = free_bytes(path)
+    if free < needed + RESERVE_BYTES:
+        raise StorageError(
+            f"the disk of {path} has {free:,} bytes free",
+            f"{needed:,} bytes, and {RESERVE_BYTES:,} to spare",
+            "free some space (histogan clean helps), or move the project to a larger disk",
+        )
+
+
+@contextmanager
+def storage_errors(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn the system's words for a full or read-only disk into a ``StorageError``."""
+    try:
+        yield
+    except HistoganError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(
+                f"the disk is full: {free_bytes(path):,} bytes are free for {path}",
+                f"at least {needed:,} bytes",
+                "free some space (histogan clean helps) and start again; nothing made earlier was touched",
+            ) from error
+        if error.errno in _FORBIDDEN:
+            raise StorageError(
+                f"{path} cannot be written: {error.strerror}",
+                "a folder that you may write to",
+                "check the permissions, or whether the disk is mounted read-only",
+            ) from error
+        raise

@@ -1,0 +1,164 @@
+"""The slides of a project: they are registered, never copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from napari_histogan.errors import ProjectDamaged, SlideNotFound
+from napari_histogan.geometry import Size
+from napari_histogan.project.atomic import read_json, write_json
+
+FILE = "slides.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEntry:
+    """One slide of a project.
+
+    Parameters
+    ----------
+    name
+        Unique in the project; how configs and people call it.
+    path
+        Where its file lies; absolute.
+    mpp
+        Microns per pixel of the full resolution.
+    size
+        Height and width of the full resolution in pixels.
+    fingerprint
+        See :func:`fingerprint`; tells whether the file was changed.
+    stain
+        What the stain estimate gave, or None.
+    relative
+        Path relative to the project folder; filled in by the project, so that slide and
+        project can move together.
+    """
+
+    name: str
+    path: Path
+    mpp: float
+    size: Size
+    fingerprint: str = ""
+    stain: dict[str, Any] | None = None
+    relative: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as it is stored."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "relative": self.relative,
+            "mpp": self.mpp,
+            "height": self.size.height,
+            "width": self.size.width,
+            "fingerprint": self.fingerprint,
+            "stain": self.stain,
+        }
+
+
+def fingerprint(path: Path) -> str:
+    """Return sha256 over a slide's size and its first and last megabyte: cheap, and enough to notice changes.
+
+    Raises
+    ------
+    SlideNotFound
+        If there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(str(length).encode())
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, length - (1 << 20)))
+            digest.update(file.read())
+    except FileNotFoundError as error:
+        raise SlideNotFound(f"there is no slide {path}", "a slide file", "check the path") from error
+    return digest.hexdigest()
+
+
+def read_slides(root: Path) -> list[SlideEntry]:
+    """Return the slides in the order in which they were added, their paths resolved.
+
+    Raises
+    ------
+    ProjectDamaged
+        If ``slides.json`` cannot be read.
+    """
+    if not (root / FILE).exists():
+        return []
+    try:
+        return [_resolved(_from_dict(row), root) for row in read_json(root / FILE)]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ProjectDamaged):
+            raise
+        raise ProjectDamaged(
+            f"{root / FILE} has an incomplete entry: {error!r}", "entries as add-slides writes them"
+        ) from error
+
+
+def write_slides(root: Path, entries: Iterable[SlideEntry]) -> None:
+    """Replace ``slides.json`` in one rename."""
+    write_json(root / FILE, [_with_relative(entry, root).to_dict() for entry in entries])
+
+
+def merged(present: Iterable[SlideEntry], new: Iterable[SlideEntry]) -> list[SlideEntry]:
+    """Return the present slides with the new ones added; one of the same name is replaced."""
+    by_name = {entry.name: entry for entry in present}
+    by_name.update({entry.name: entry for entry in new})
+    return list(by_name.values())
+
+
+def find_slide(entries: list[SlideEntry], name: str) -> SlideEntry:
+    """Return the slide called ``name``; "" is the first.
+
+    Raises
+    ------
+    SlideNotFound
+        Naming the slides that there are.
+    """
+    if not entries:
+        raise SlideNotFound(
+            "the project has no slides", "at least one", "add some: histogan add-slides PROJECT --paths FILE"
+        )
+    for entry in entries:
+        if name in ("", entry.name):
+            return entry
+    names = ", ".join(entry.name for entry in entries)
+    raise SlideNotFound(f"the project has no slide {name!r}", f"one of {names}", "check the name")
+
+
+def _from_dict(row: dict[str, Any]) -> SlideEntry:
+    """Read one stored entry."""
+    return SlideEntry(
+        name=str(row["name"]),
+        path=Path(row["path"]),
+        mpp=float(row["mpp"]),
+        size=Size(int(row["height"]), int(row["width"])),
+        fingerprint=str(row.get("fingerprint", "")),
+        stain=row.get("stain"),
+        relative=str(row.get("relative", "")),
+    )
+
+
+def _with_relative(entry: SlideEntry, root: Path) -> SlideEntry:
+    """Store an absolute path and one relative to the project; other drives have none."""
+    path = Path(os.path.abspath(entry.path))
+    try:
+        relative = Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:
+        relative = ""
+    return replace(entry, path=path, relative=relative)
+
+
+def _resolved(entry: SlideEntry, root: Path) -> SlideEntry:
+    """Find a slide that moved together with the project."""
+    if entry.relative and not entry.path.exists():
+        moved = Path(os.path.normpath(root / entry.relative))
+        if moved.exists():
+            return replace(entry, path=moved)
+    return entry

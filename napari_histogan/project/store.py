@@ -1,0 +1,419 @@
+"""A project: one folder on disk that holds everything but the slides."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+
+from napari_histogan import __version__
+from napari_histogan.config import StageConfig
+from napari_histogan.errors import (
+    ArtifactMissing,
+    LabelError,
+    ProjectDamaged,
+    ProjectError,
+    ProjectLocked,
+    ProjectNotFound,
+)
+from napari_histogan.labels.classes import ClassTable
+from napari_histogan.progress import Reporter
+from napari_histogan.project import masks as labels_on_disk
+from napari_histogan.project import runs, slide_list
+from napari_histogan.project.artifacts import (
+    KINDS,
+    Artifact,
+    ArtifactDraft,
+    Parent,
+    draft_artifact,
+    list_artifacts,
+    stages_making,
+)
+from napari_histogan.project.atomic import require_space, storage_errors, write_bytes
+from napari_histogan.project.family import FamilyNode, Stale, family_tree, stale_artifacts
+from napari_histogan.project.locks import ProjectLock, now
+from napari_histogan.project.masks import Correction, MaskStore
+from napari_histogan.project.slide_list import SlideEntry
+from napari_histogan.project.upgrades import SCHEMA, schema_of, upgraded
+
+FILE = "project.toml"
+WRITE_WAIT_S = 10.0
+
+
+class Project:
+    """A project folder; made by :meth:`create` or :meth:`open`.
+
+    Any number of processes may have one folder open.  Results appear by one rename;
+    files that are rewritten (``project.toml``, ``slides.json``) are written under the
+    write lock, whole.
+
+    Attributes
+    ----------
+    root
+        The folder, absolute.
+    read_only
+        True if nothing may be written, as for the second dock on one project.
+    """
+
+    def __init__(self, root: Path, document: dict[str, Any], read_only: bool = False) -> None:
+        self.root = root
+        self.read_only = read_only
+        self._document = document
+        self._masks: dict[int, MaskStore] = {}
+        self._write = ProjectLock(root, "write", "is writing to")
+        self._jobs = ProjectLock(root, "jobs", "runs a job in")
+        self._studio = ProjectLock(root, "studio", "has opened, for writing,")
+        try:
+            self._classes = ClassTable.from_dicts(document.get("classes", []))
+        except LabelError as error:
+            raise ProjectDamaged(
+                f"the classes in {root / FILE} are wrong: {error}", "", "correct the file"
+            ) from error
+
+    @classmethod
+    def create(cls, root: Path | str, name: str | None = None, classes: ClassTable | None = None) -> Project:
+        """Make a project in a new or empty folder.
+
+        Parameters
+        ----------
+        root
+            The folder; made with its parents.
+        name
+            What people read; the folder's name if not given.
+        classes
+            The classes to paint; can be set later.
+
+        Raises
+        ------
+        ProjectError
+            If the folder holds anything.
+        StorageError
+            If the disk is full or read-only.
+        """
+        root = Path(os.path.abspath(Path(root).expanduser()))
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            kind = "holds a project already" if (root / FILE).exists() else "is not an empty folder"
+            raise ProjectError(f"{root} {kind}", "a new or an empty folder", "choose another folder")
+        document = {
+            "schema": SCHEMA,
+            "name": name or root.name,
+            "created": now(),
+            "program_version": __version__,
+            "classes": (classes or ClassTable()).to_dicts(),
+        }
+        with storage_errors(root, 4096):
+            root.mkdir(parents=True, exist_ok=True)
+            slide_list.write_slides(root, [])
+            write_bytes(root / FILE, tomli_w.dumps(document).encode())
+        return cls(root, document)
+
+    @classmethod
+    def open(cls, root: Path | str, read_only: bool = False) -> Project:
+        """Open a project; an older layout is upgraded, its ``project.toml`` kept beside the new one.
+
+        Raises
+        ------
+        ProjectNotFound
+            If the folder holds no project.
+        ProjectTooNew
+            If a newer version wrote it.
+        ProjectDamaged
+            If ``project.toml`` cannot be read.
+        """
+        root = Path(os.path.abspath(Path(root).expanduser()))
+        document = _read_document(root)
+        schema = schema_of(document, root)
+        read_only = read_only or not os.access(root, os.W_OK)
+        project = cls(root, upgraded(document, root), read_only)
+        if schema < SCHEMA and not read_only:
+            with project.write_lock():
+                write_bytes(root / f"{FILE}.schema-{schema}", (root / FILE).read_bytes())
+                write_bytes(root / FILE, tomli_w.dumps(project._document).encode())
+        return project
+
+    @property
+    def name(self) -> str:
+        """What people read."""
+        return str(self._document.get("name", self.root.name))
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes as of opening or the last :meth:`set_classes` here."""
+        return self._classes
+
+    @property
+    def default_mpp(self) -> float | None:
+        """Microns per pixel that new forms begin with, if set."""
+        value = self._document.get("default_mpp")
+        return float(value) if isinstance(value, (int, float)) else None
+
+    def set_classes(self, table: ClassTable) -> None:
+        """Replace the classes.
+
+        Raises
+        ------
+        LabelError
+            If a mask or correction uses a class that would vanish.
+        ProjectLocked
+            If the project is read-only, or another process writes for too long.
+        """
+        used = max(
+            (MaskStore(p).largest_value() for p in sorted((self.root / labels_on_disk.MASKS).glob("*"))),
+            default=0,
+        )
+        used = max([used, *(int(c.mask.max(initial=0)) for c in self.corrections())])
+        if used > table.num_classes:
+            raise LabelError(
+                f"class {used} is painted in a mask, and the new table ends at {table.num_classes}",
+                f"at least {used} classes",
+                "rename the class instead, or repaint its pixels first",
+            )
+        self.set_values(classes=table.to_dicts())
+        self._classes = table
+
+    def set_values(self, **values: Any) -> None:
+        """Change keys of ``project.toml``; all others, known or not, stay as they are."""
+        self._require_writable()
+        with self.write_lock():
+            document = {**upgraded(_read_document(self.root), self.root), **values}
+            write_bytes(self.root / FILE, tomli_w.dumps(document).encode())
+        self._document = document
+
+    def reload(self) -> None:
+        """Read ``project.toml`` again, as after a change by another process."""
+        self._document = upgraded(_read_document(self.root), self.root)
+        self._classes = ClassTable.from_dicts(self._document.get("classes", []))
+
+    # Slides
+
+    def slides(self) -> list[SlideEntry]:
+        """Return the slides in the order in which they were added."""
+        return slide_list.read_slides(self.root)
+
+    def slide(self, name: str = "") -> SlideEntry:
+        """Return the slide called ``name``; "" is the first.  Raises ``SlideNotFound``."""
+        return slide_list.find_slide(self.slides(), name)
+
+    def add_slide_entries(self, entries: Iterable[SlideEntry]) -> None:
+        """Register slides; an entry of the same name is replaced."""
+        self._require_writable()
+        with self.write_lock():
+            slide_list.write_slides(self.root, slide_list.merged(self.slides(), entries))
+
+    # Results
+
+    def artifacts(self, kind: str | None = None) -> list[Artifact]:
+        """Return the artifacts of a kind, or of all kinds, oldest first.
+
+        Raises
+        ------
+        ArtifactMissing
+            If there is no such kind.
+        """
+        if kind is not None and kind not in KINDS:
+            raise ArtifactMissing(f"there is no kind of artifact {kind!r}", ", ".join(KINDS))
+        kinds = [kind] if kind else list(KINDS)
+        found = [artifact for each in kinds for artifact in list_artifacts(self.root, each)]
+        return sorted(found, key=lambda artifact: artifact.number)
+
+    def artifact(self, reference: str, kind: str) -> Artifact:
+        """Return one artifact of a kind.
+
+        Parameters
+        ----------
+        reference
+            "" for the newest, "3", "0003", or "generators/0003".
+        kind
+            One of ``KINDS``.
+
+        Raises
+        ------
+        ArtifactMissing
+            Saying which stage makes it.
+        """
+        found = self.artifacts(kind)
+        verbs = " or ".join(f"histogan {s.replace('_', '-')}" for s in stages_making(kind))
+        what = kind.replace("_", " ")
+        if not found:
+            raise ArtifactMissing(
+                f"the project {self.root} has no {what} yet", f"a {what}", f"run {verbs} first"
+            )
+        digits = re.fullmatch(rf"(?:{KINDS[kind]}/)?(\d+)", reference.strip().rstrip("/"))
+        for artifact in reversed(found):
+            if not reference or (digits and artifact.number == int(digits.group(1))):
+                return artifact
+        ids = ", ".join(artifact.id for artifact in found)
+        raise ArtifactMissing(f"there is no {what} {reference!r}", f"one of {ids}", f"or run {verbs}")
+
+    def find(self, reference: str) -> Artifact:
+        """Return the artifact that "generators/0003", "0003", or "3" names; "" is the newest of all."""
+        found = self.artifacts()
+        wanted = re.fullmatch(r"(?:([a-z_]+)/)?(\d+)", reference.strip().rstrip("/"))
+        for artifact in reversed(found):
+            if not reference:
+                return artifact
+            names = (None, artifact.path.parent.name, artifact.kind)
+            if wanted and artifact.number == int(wanted.group(2)) and wanted.group(1) in names:
+                return artifact
+        ids = ", ".join(artifact.id for artifact in found) or "one; none was made yet"
+        raise ArtifactMissing(f"there is no artifact {reference!r} in {self.root}", ids)
+
+    @contextmanager
+    def new_artifact(
+        self,
+        kind: str,
+        config: StageConfig,
+        reporter: Reporter,
+        parents: Sequence[Artifact | Parent] = (),
+        needs_bytes: int = 0,
+    ) -> Iterator[ArtifactDraft]:
+        """Make an artifact: fill ``draft.path`` and ``draft.summary`` in the block.
+
+        A clean end hashes the files and renames the folder into place, once.  An error
+        removes it and leaves everything made earlier untouched.
+
+        Parameters
+        ----------
+        kind
+            One of ``KINDS``.
+        config, reporter
+            What the stage was called with.  If the reporter works in a run folder of this
+            project, the artifact carries its number, otherwise the next free one.
+        parents
+            Artifacts and human work that it is made from.
+        needs_bytes
+            Size to expect, so that a full disk is noticed before the work.
+
+        Raises
+        ------
+        StorageError
+            Naming free and needed bytes.
+        ProjectError
+            If the run has a result already.
+        """
+        self._require_writable()
+        require_space(self.root, needs_bytes)
+        sources = [p if isinstance(p, Parent) else p.as_parent() for p in parents]
+        number = runs.run_number(self.root, Path(reporter.run_dir))
+        with ExitStack() as stack:
+            if number is None:
+                number = stack.enter_context(runs.library_run(self.root, kind, config))
+            yield stack.enter_context(draft_artifact(self.root, kind, number, config, sources, needs_bytes))
+
+    def new_run(self, config: StageConfig) -> Path:
+        """Allocate the next number; returns ``runs/0007-train-gan`` with config and status "queued"."""
+        self._require_writable()
+        return runs.create_run(self.root, config)
+
+    def runs(self) -> list[Path]:
+        """Return the run folders, oldest first."""
+        return runs.run_folders(self.root)
+
+    def family(self, artifact: Artifact) -> FamilyNode:
+        """Return an artifact with all that it was made from."""
+        return family_tree(artifact, self.artifacts(), self._present_hash)
+
+    def stale(self) -> list[Stale]:
+        """Return the newest artifacts of each kind whose sources have moved on."""
+        return stale_artifacts(self.artifacts(), self._present_hash)
+
+    # What people painted
+
+    def masks(self, samples: Artifact | str) -> MaskStore:
+        """Return the masks of a samples artifact, given itself or its id."""
+        digits = re.fullmatch(
+            r"(?:samples/|masks/)?(\d+)", samples if isinstance(samples, str) else samples.id
+        )
+        if digits is None:
+            raise ArtifactMissing(f"{samples!r} names no samples", 'an id such as "samples/0004"')
+        number = int(digits.group(1))
+        if number not in self._masks:
+            self._masks[number] = MaskStore(self.root / labels_on_disk.MASKS / f"{number:04d}")
+        return self._masks[number]
+
+    def mask_path(self, samples: Artifact | str, index: int) -> Path:
+        """Return the file of one mask, there or not."""
+        return self.masks(samples).path(index)
+
+    def save_mask(self, samples: Artifact | str, index: int, mask: NDArray[np.uint8]) -> bool:
+        """Keep a mask, ``(R, R)`` uint8; see :meth:`MaskStore.save`."""
+        self._require_writable()
+        return self.masks(samples).save(index, mask, self._classes)
+
+    def load_mask(self, samples: Artifact | str, index: int) -> NDArray[np.uint8] | None:
+        """Return a mask, ``(R, R)`` uint8, or None if there is none."""
+        return self.masks(samples).load(index)
+
+    def painted(self, samples: Artifact | str) -> list[int]:
+        """Return the samples with at least one labelled pixel."""
+        return self.masks(samples).painted()
+
+    def save_correction(self, correction: Correction) -> None:
+        """Keep a corrected region; see :func:`napari_histogan.project.masks.save_correction`."""
+        self._require_writable()
+        labels_on_disk.save_correction(self.root, correction, self._classes)
+
+    def corrections(self) -> list[Correction]:
+        """Return the corrected regions by name."""
+        return labels_on_disk.load_corrections(self.root)
+
+    def corrections_parent(self) -> Parent:
+        """Return what an artifact made from all corrections records."""
+        return labels_on_disk.corrections_parent(self.root)
+
+    # Locks
+
+    def write_lock(self, timeout: float = WRITE_WAIT_S) -> AbstractContextManager[None]:
+        """Hold the lock for rewriting files, for milliseconds.  Raises ``ProjectLocked``."""
+        return self._write.hold("writing", timeout)
+
+    def job_lock(self, stage: str = "", timeout: float = 0.0) -> AbstractContextManager[None]:
+        """Hold the lock of the one job that runs.  Raises ``ProjectLocked``."""
+        return self._jobs.hold(stage, timeout)
+
+    def studio_lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of the one dock that may write; others open read-only.  Raises ``ProjectLocked``."""
+        return self._studio.hold("dock")
+
+    # Parts
+
+    def _require_writable(self) -> None:
+        """Refuse to write to a project that was opened read-only."""
+        if self.read_only:
+            raise ProjectLocked(
+                f"the project {self.root} is open read-only",
+                "a project that may be written to",
+                "close the other window that has it open, or check the folder's permissions",
+            )
+
+    def _present_hash(self, identity: str) -> str | None:
+        """Return the present content hash of an artifact or of human work; None if it is gone."""
+        if identity == labels_on_disk.CORRECTIONS:
+            return self.corrections_parent().hash
+        folder, _, number = identity.partition("/")
+        if folder == "masks":
+            return self.masks(identity).content_hash() if number.isdecimal() else None
+        found = [a.hash for a in self.artifacts() if a.id == identity]
+        return found[0] if found else None
+
+
+def _read_document(root: Path) -> dict[str, Any]:
+    """Read ``project.toml``."""
+    try:
+        return tomllib.loads((root / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ProjectNotFound(
+            f"{root} holds no project", f"a folder with a {FILE}", "make one: histogan new FOLDER"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectDamaged(
+            f"{root / FILE} is not valid TOML: {error}", "the file as it was", "correct or restore it"
+        ) from error
