@@ -1,0 +1,331 @@
+"""Convolutions that resample, and stay cheap when differentiated twice.
+
+R1 and path length regularization (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
+sections 2.4 and 3.2) take the gradient of a gradient. Two ideas make that fast on processors without a GPU.
+
+* `conv2d` is its own autograd function. Its backward pass consists of convolutions again, so that the second
+  derivative costs as much as the first; the second derivative of torch's convolution is ten times slower.
+* Upsampling (or downsampling) by two, the low-pass filter and the convolution are linear, so `conv2d_up2` and
+  `conv2d_down2` merge filter and weight into one 6 x 6 kernel and evaluate it at the lower resolution, one
+  3 x 3 kernel per phase. No filtered picture of full size and full channel count is ever written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Resampling filters ----------------------------------------------------------------------------------------
+
+
+def setup_filter(taps: Sequence[float] | None) -> Tensor:
+    """Normalize filter taps to sum one.
+
+    Parameters
+    ----------
+    taps
+        Taps of a separable filter. None is the identity.
+
+    Returns
+    -------
+    Tensor
+        (t, t) float32 for fewer than 8 taps, else the separable filter itself, (t,) float32.
+    """
+    f = torch.tensor([1.0] if taps is None else list(taps), dtype=torch.float32)
+    if f.numel() < 8:
+        f = torch.outer(f, f)
+    return f / f.sum()
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    x, y = value
+    return int(x), int(y)
+
+
+def _four(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    if isinstance(padding, int):
+        return padding, padding, padding, padding
+    if len(padding) == 2:
+        return padding[0], padding[0], padding[1], padding[1]
+    x0, x1, y0, y1 = padding
+    return x0, x1, y0, y1
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor | None,
+    *,
+    up: int | Sequence[int] = 1,
+    down: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+) -> Tensor:
+    """Insert zeros, pad, filter, keep every n-th sample.
+
+    Parameters
+    ----------
+    x
+        (N, C, H, W) pictures.
+    f
+        (t, t) filter, or (t,) separable filter; None is the identity.
+    up, down
+        Factors, one number or (x, y).
+    padding
+        Zeros to add, negative to crop: one number, (x, y) or (x before, x after, y before, y after).
+    flip_filter
+        Correlate with `f` instead of convolving.
+    gain
+        Factor on the result.
+
+    Returns
+    -------
+    Tensor
+        (N, C, (H up + padding - t) // down + 1, ...) in the dtype of `x`.
+    """
+    (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = _pair(up), _pair(down), _four(padding)
+    n, c, h, w = x.shape
+    if up_x > 1 or up_y > 1:
+        x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up_x - 1, 0, 0, 0, up_y - 1])
+        x = x.reshape(n, c, h * up_y, w * up_x)
+    if x0 or x1 or y0 or y1:
+        x = F.pad(x, [x0, x1, y0, y1])
+    if f is None:
+        return x[:, :, ::down_y, ::down_x] * gain
+    f = f * (gain ** (f.ndim / 2))
+    if not flip_filter:
+        f = f.flip(list(range(f.ndim)))
+    f = f.to(x.dtype)
+    planes = x.reshape(n * c, 1, x.shape[2], x.shape[3])
+    if f.ndim == 2:
+        planes = F.conv2d(planes, f[None, None], stride=(down_y, down_x))
+    else:
+        planes = F.conv2d(planes, f[None, None, None, :], stride=(1, down_x))
+        planes = F.conv2d(planes, f[None, None, :, None], stride=(down_y, 1))
+    return planes.reshape(n, c, planes.shape[2], planes.shape[3])
+
+
+def _identity(x: Tensor) -> Tensor:
+    """Return the 1 x 1 convolution weight that leaves the channels of x alone."""
+    return torch.eye(x.shape[1], device=x.device)[:, :, None, None]
+
+
+def filter2d(x: Tensor, f: Tensor, *, flip_filter: bool = False, gain: float = 1.0) -> Tensor:
+    """Filter pictures (N, C, H, W) and keep their size."""
+    t = f.shape[-1]
+    after = (t - 1) // 2
+    return upfirdn2d(x, f, padding=[t // 2, after, t // 2, after], flip_filter=flip_filter, gain=gain)
+
+
+def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, flip_filter: bool = False, gain: float = 1.0) -> Tensor:
+    """Enlarge pictures (N, C, H, W) `up` times, keeping their brightness."""
+    t = f.shape[-1]
+    if up == 2 and tuple(f.shape) == (4, 4) and not flip_filter:
+        return conv2d_up2(x, _identity(x), f) * gain if gain != 1 else conv2d_up2(x, _identity(x), f)
+    before, after = (t + up - 1) // 2, (t - up) // 2
+    pads = [before, after, before, after]
+    return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up * up)
+
+
+def downsample2d(
+    x: Tensor, f: Tensor, *, down: int = 2, flip_filter: bool = False, gain: float = 1.0
+) -> Tensor:
+    """Shrink pictures (N, C, H, W) `down` times."""
+    t = f.shape[-1]
+    before, after = (t - down + 1) // 2, (t - down) // 2
+    pads = [before, after, before, after]
+    return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
+
+
+# Convolution that stays cheap when differentiated twice -----------------------------------------------------
+
+
+class _Conv(torch.autograd.Function):
+    """Stride 1 convolution whose gradients are convolutions by `conv2d` and `_ConvWeightGrad`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _conv_input_grad(grad, weight, ctx.padding)
+        if ctx.needs_input_grad[1]:
+            grad_weight = cast(Tensor, _ConvWeightGrad.apply(grad, x, weight.shape[2], ctx.padding))
+        return grad_x, grad_weight, None
+
+
+class _ConvWeightGrad(torch.autograd.Function):
+    """Gradient of a convolution with respect to its weight, itself bilinear in (grad, x)."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor, kernel: int, padding: int) -> Tensor:
+        ctx.save_for_backward(grad, x)
+        ctx.padding = padding
+        weight = x.new_empty((grad.shape[1], x.shape[1], kernel, kernel))
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
+        if layout is not None:
+            weight = weight.contiguous(memory_format=layout)
+            grad = grad.contiguous(memory_format=layout)
+        p = [padding, padding]
+        out = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, [1, 1], p, [1, 1], False, [0, 0], 1, [False, True, False]
+        )
+        return cast(Tensor, out[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (grad_weight,) = grads
+        grad, x = ctx.saved_tensors
+        to_grad = to_x = None
+        if ctx.needs_input_grad[0]:
+            to_grad = conv2d(x, grad_weight, ctx.padding)
+        if ctx.needs_input_grad[1]:
+            to_x = _conv_input_grad(grad, grad_weight, ctx.padding)
+        return to_grad, to_x, None, None
+
+
+def _conv_input_grad(grad: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """Return the adjoint of `conv2d` in its input: the convolution with the flipped, transposed kernel."""
+    return conv2d(grad, weight.flip([2, 3]).transpose(0, 1), weight.shape[2] - 1 - padding)
+
+
+def conv2d(x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
+    """Cross-correlate with stride 1, fast in the first and in higher derivatives.
+
+    Parameters
+    ----------
+    x
+        (N, I, H, W), best in channels-last order.
+    weight
+        (O, I, k, k) with the dtype of `x`.
+    padding
+        Zeros on every side, at most k - 1.
+    """
+    return cast(Tensor, _Conv.apply(x, weight, padding))
+
+
+# Resampling convolutions ------------------------------------------------------------------------------------
+
+
+def _phase_kernels(f: Tensor, k: int) -> Tensor:
+    """Convolve each unit k x k kernel (k = 1 or 3) with the 4 x 4 filter.
+
+    Returns (k * k, 3, 2, 3, 2): tap 2a + r of the 6 x 6 result is at [a, r], on both axes. 1 x 1 kernels are
+    centered, so that they and 3 x 3 kernels resample alike.
+    """
+    unit = torch.eye(k * k, dtype=f.dtype, device=f.device).reshape(k * k, 1, k, k)
+    return F.conv2d(unit, f.flip([0, 1])[None, None], padding=3 if k == 3 else 4).reshape(k * k, 3, 2, 3, 2)
+
+
+def can_merge(weight: Tensor, f: Tensor | None) -> bool:
+    """Tell whether `conv2d_up2` and `conv2d_down2` take this kernel and filter."""
+    return f is not None and tuple(f.shape) == (4, 4) and tuple(weight.shape[2:]) in ((1, 1), (3, 3))
+
+
+def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
+    """Enlarge twice: transposed convolution with stride 2, then the low-pass filter with gain 4.
+
+    Parameters
+    ----------
+    x
+        (N, I, H, W).
+    weight
+        (O, I, k, k), k = 1 or 3, float32; used as a transposed convolution uses it, that is unflipped.
+    f
+        (4, 4) filter of sum 1.
+
+    Returns
+    -------
+    Tensor
+        (N, O, 2H, 2W) in the dtype of `x`.
+    """
+    o, i, k, _ = weight.shape
+    # y[2q + r] = sum over taps t of x[q + t - 1] * merged[r + 4 - 2t], on both axes.
+    unit = _phase_kernels(f * 4, k).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, k * k, 9)
+    phases = torch.matmul(weight.reshape(o, 1, i, k * k), unit).reshape(o * 4, i, 3, 3)
+    return F.pixel_shuffle(conv2d(x, phases.to(x.dtype), 1), 2)
+
+
+def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
+    """Shrink twice: low-pass filter, then convolution with stride 2.
+
+    Parameters
+    ----------
+    x
+        (N, I, 2H, 2W).
+    weight
+        (O, I, k, k), k = 1 or 3, float32.
+    f
+        (4, 4) filter of sum 1.
+
+    Returns
+    -------
+    Tensor
+        (N, O, H, W) in the dtype of `x`.
+    """
+    o, i, k, _ = weight.shape
+    # y[q] = sum over taps e of x[2q + e - 2] * merged[e]; e = 2t + r picks phase r of x.
+    unit = _phase_kernels(f.flip([0, 1]), k).permute(0, 2, 4, 1, 3).reshape(k * k, 36)
+    phases = (weight.reshape(o * i, k * k) @ unit).reshape(o, i * 4, 3, 3)
+    return conv2d(F.pixel_unshuffle(x, 2), phases.to(x.dtype), 1)
+
+
+def conv2d_resample(
+    x: Tensor,
+    weight: Tensor,
+    f: Tensor | None = None,
+    *,
+    up: int = 1,
+    down: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    flip_weight: bool = True,
+) -> Tensor:
+    """Convolve, and resample by `up` or `down` around the convolution.
+
+    Parameters
+    ----------
+    x
+        (N, I, H, W).
+    weight
+        (O, I / groups, k, k).
+    f
+        Low-pass filter from `setup_filter`.
+    up, down
+        Factors; at most one of them is above 1.
+    padding
+        Zeros on each side with respect to the picture at its higher resolution.
+    groups
+        Groups of channels.
+    flip_weight
+        True is torch's cross-correlation, False a true convolution.
+    """
+    if groups == 1 and padding == weight.shape[2] // 2 and {up, down} <= {1, 2} and up * down <= 2:
+        if up == down:
+            return conv2d(x, weight if flip_weight else weight.flip([2, 3]), padding)
+        if f is not None and can_merge(weight, f):
+            if up == 2:
+                return conv2d_up2(x, weight.flip([2, 3]) if flip_weight else weight, f)
+            return conv2d_down2(x, weight if flip_weight else weight.flip([2, 3]), f)
+    kernel = weight if flip_weight else weight.flip([2, 3])
+    t = 1 if f is None else f.shape[-1]
+    if up > 1:
+        pads = [padding + (t + up - 1) // 2, padding + (t - up) // 2] * 2
+        return F.conv2d(upfirdn2d(x, f, up=up, padding=pads, gain=up * up), kernel, groups=groups)
+    if down > 1:
+        pads = [padding + (t - down + 1) // 2, padding + (t - down) // 2] * 2
+        return F.conv2d(upfirdn2d(x, f, padding=pads), kernel, stride=down, groups=groups)
+    return F.conv2d(x, kernel, padding=padding, groups=groups)
