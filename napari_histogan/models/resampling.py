@@ -1,7 +1,7 @@
 """Convolutions that resample, and stay cheap when differentiated twice.
 
-R1 and path length regularization (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
-sections 2.4 and 3.2) take the gradient of a gradient. Two ideas make that fast on processors without a GPU.
+R1 and path length regularization (Karras et al. 2020, "Analyzing and Improving the Image Quality of
+StyleGAN", section 3.2) take the gradient of a gradient. Two ideas make that fast on processors without a GPU.
 
 * `conv2d` is its own autograd function. Its backward pass consists of convolutions again, so that the second
   derivative costs as much as the first; the second derivative of torch's convolution is ten times slower.
