@@ -26,7 +26,6 @@ from napari_histogan.errors import (
 )
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.progress import Reporter
-from napari_histogan.project import masks as labels_on_disk
 from napari_histogan.project import runs, slide_list
 from napari_histogan.project.artifacts import (
     KINDS,
@@ -38,9 +37,16 @@ from napari_histogan.project.artifacts import (
     stages_making,
 )
 from napari_histogan.project.atomic import require_space, storage_errors, write_bytes
+from napari_histogan.project.corrections import (
+    CORRECTIONS,
+    Correction,
+    corrections_parent,
+    load_corrections,
+    save_correction,
+)
 from napari_histogan.project.family import FamilyNode, Stale, family_tree, stale_artifacts
 from napari_histogan.project.locks import ProjectLock, now
-from napari_histogan.project.masks import Correction, MaskStore
+from napari_histogan.project.masks import MASKS, MaskStore
 from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.project.upgrades import SCHEMA, schema_of, upgraded
 
@@ -166,7 +172,7 @@ class Project:
             If the project is read-only, or another process writes for too long.
         """
         used = max(
-            (MaskStore(p).largest_value() for p in sorted((self.root / labels_on_disk.MASKS).glob("*"))),
+            (MaskStore(p).largest_value() for p in sorted((self.root / MASKS).glob("*"))),
             default=0,
         )
         used = max([used, *(int(c.mask.max(initial=0)) for c in self.corrections())])
@@ -336,7 +342,7 @@ class Project:
             raise ArtifactMissing(f"{samples!r} names no samples", 'an id such as "samples/0004"')
         number = int(digits.group(1))
         if number not in self._masks:
-            self._masks[number] = MaskStore(self.root / labels_on_disk.MASKS / f"{number:04d}")
+            self._masks[number] = MaskStore(self.root / MASKS / f"{number:04d}")
         return self._masks[number]
 
     def mask_path(self, samples: Artifact | str, index: int) -> Path:
@@ -357,17 +363,17 @@ class Project:
         return self.masks(samples).painted()
 
     def save_correction(self, correction: Correction) -> None:
-        """Keep a corrected region; see :func:`napari_histogan.project.masks.save_correction`."""
+        """Keep a corrected region; see :func:`napari_histogan.project.corrections.save_correction`."""
         self._require_writable()
-        labels_on_disk.save_correction(self.root, correction, self._classes)
+        save_correction(self.root, correction, self._classes)
 
     def corrections(self) -> list[Correction]:
         """Return the corrected regions by name."""
-        return labels_on_disk.load_corrections(self.root)
+        return load_corrections(self.root)
 
     def corrections_parent(self) -> Parent:
         """Return what an artifact made from all corrections records."""
-        return labels_on_disk.corrections_parent(self.root)
+        return corrections_parent(self.root)
 
     # Locks
 
@@ -396,7 +402,7 @@ class Project:
 
     def _present_hash(self, identity: str) -> str | None:
         """Return the present content hash of an artifact or of human work; None if it is gone."""
-        if identity == labels_on_disk.CORRECTIONS:
+        if identity == CORRECTIONS:
             return self.corrections_parent().hash
         folder, _, number = identity.partition("/")
         if folder == "masks":
