@@ -73,7 +73,7 @@ class LazyLevel:
         (y0, y1, rows), (x0, x1, columns) = (
             _bounds(k, n) for k, n in zip(keys, self.shape[:2], strict=False)
         )
-        return self._box(y0, x0, y1, x1)[rows, columns, keys[2]]
+        return np.asarray(self._box(y0, x0, y1, x1)[rows, columns, keys[2]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """Read everything."""

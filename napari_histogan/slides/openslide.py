@@ -34,7 +34,7 @@ class OpenSlideReader(SlideReader):
             raise SlideUnreadable(
                 f"{path.name} cannot be opened as a slide ({error})",
                 "a whole slide file (SVS, NDPI, MRXS, SCN, TIFF, OME-TIFF), a picture, or an OME-Zarr folder",
-                "copy the file again from the scanner's storage; of MRXS and VMS, copy the folder beside it too",
+                "copy the file again; formats of several files, such as MRXS, need the folder beside it",
             ) from error
         levels = [
             LevelInfo(Size(h, w), float(d))

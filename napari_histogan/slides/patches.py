@@ -7,13 +7,9 @@ seen, and threads that read ahead cannot change the order.
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,12 +18,25 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import BaseZarrError
 
-from napari_histogan.errors import NoTissue, SlideNotFound, SlideTooSmall, SlideUnreadable
+from napari_histogan.errors import NoTissue, SlideError, SlideNotFound, SlideTooSmall, SlideUnreadable
 from napari_histogan.geometry import Region, Size
+from napari_histogan.slides.patch_plan import PatchPlan, PlannedSlide, check_fits, plan_patches
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader, open_slide
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
-from napari_histogan.slides.tissue import TissueMask, tissue_mask
+from napari_histogan.slides.tissue import TissueMask
+
+__all__ = [
+    "FolderPatches",
+    "OrderedPatches",
+    "PatchPlan",
+    "PatchSource",
+    "PatchStream",
+    "PlannedSlide",
+    "ZarrPatches",
+    "plan_patches",
+    "turned",
+]
 
 MEMORY_BYTES = 256 * 2**20
 """Slides that fit into this at the wished resolution are read once and kept."""
@@ -135,117 +144,6 @@ class OrderedPatches(ABC):
         self._groups.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSlide:
-    """A slide in a plan.
-
-    Parameters
-    ----------
-    path
-        Where the slide is.
-    fingerprint
-        See ``SlideReader.fingerprint``.
-    mpp
-        Resolution given by the user in um/px, or None if the file says it.
-    tissue
-        File with the slide's :class:`TissueMask`; relative to the plan's folder when saved.
-    weight
-        Patches come from the slide in proportion to weight times area of tissue.
-    """
-
-    path: str
-    fingerprint: str
-    mpp: float | None
-    tissue: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class PatchPlan:
-    """What a stream of patches is drawn from; saved as ``plan.json`` with masks beside it."""
-
-    patch_px: int
-    mpp: float
-    slides: tuple[PlannedSlide, ...]
-
-    def save(self, folder: Path) -> None:
-        """Write ``plan.json``; masks in the same folder are noted by their name alone."""
-        root = Path(folder).resolve()
-        slides = []
-        for slide in self.slides:
-            tissue = Path(slide.tissue)
-            inside = tissue.resolve().is_relative_to(root)
-            slides.append(
-                replace(slide, tissue=tissue.resolve().relative_to(root).as_posix()) if inside else slide
-            )
-        draft = root / f".plan.{os.getpid()}.part"
-        draft.write_text(json.dumps(asdict(replace(self, slides=tuple(slides))), indent=1))
-        draft.replace(root / "plan.json")
-
-    @classmethod
-    def load(cls, folder: Path) -> PatchPlan:
-        """Read what :meth:`save` wrote; paths of masks come out absolute."""
-        root = Path(folder).resolve()
-        data = json.loads((root / "plan.json").read_text())
-        slides = tuple(
-            PlannedSlide(**{**slide, "tissue": str(root / slide["tissue"])}) for slide in data["slides"]
-        )
-        return cls(data["patch_px"], data["mpp"], slides)
-
-
-def plan_patches(
-    slides: Sequence[SlideReader],
-    patch_px: int,
-    mpp: float,
-    folder: Path,
-    weights: Sequence[float] | None = None,
-) -> PatchPlan:
-    """Find the tissue of each slide and write a plan with its masks to a folder.
-
-    Parameters
-    ----------
-    slides
-        Open slides.
-    patch_px
-        Side of a patch in pixels.
-    mpp
-        Resolution of a patch in um/px.
-    folder
-        Gets ``plan.json`` and one mask per slide; must exist.
-    weights
-        One per slide; equal if not given.
-
-    Raises
-    ------
-    SlideError
-        ``mpp`` is much finer than a slide.
-    SlideTooSmall
-        A slide is smaller than a patch.
-    NoTissue
-        A slide shows no tissue.
-    """
-    if not slides:
-        raise NoTissue("no slides were given", "one slide or more", "add slides first")
-    for reader in slides:
-        _check_fits(reader, patch_px, mpp)
-    planned = []
-    for i, reader in enumerate(slides):
-        path = Path(folder) / f"tissue-{i:04d}.npz"
-        tissue_mask(reader).save(path)
-        planned.append(
-            PlannedSlide(
-                str(reader.path.resolve()),
-                reader.fingerprint(),
-                reader.given_mpp,
-                str(path),
-                float(weights[i]) if weights else 1.0,
-            )
-        )
-    plan = PatchPlan(patch_px, mpp, tuple(planned))
-    plan.save(Path(folder))
-    return plan
-
-
 class PatchStream(OrderedPatches):
     """Endless random patches of tissue from the slides of a plan.
 
@@ -259,7 +157,8 @@ class PatchStream(OrderedPatches):
     seed
         Seed of all chance.
     min_tissue
-        Smallest share of tissue in a patch, 0 to 1; places with less are drawn again.
+        Smallest share of tissue in a patch, 0 to 1; places with less are drawn again,
+        up to 64 times, then the best of them is taken.
     dihedral, threads
         See :class:`OrderedPatches`.
     memory_bytes
@@ -285,8 +184,8 @@ class PatchStream(OrderedPatches):
         self.plan, self.min_tissue = plan, min_tissue
         self._slides: list[_Source] = []
         for slide in plan.slides:
-            reader = open_slide(slide.path, slide.mpp)
-            _check_fits(reader, plan.patch_px, plan.mpp)
+            reader = _reopened(slide)
+            check_fits(reader, plan.patch_px, plan.mpp)
             size = reader.size_at(plan.mpp)
             fits = size.height * size.width * 3 <= memory_bytes
             memory_bytes -= size.height * size.width * 3 if fits else 0
@@ -320,6 +219,17 @@ class PatchStream(OrderedPatches):
         super().close()
         for source in self._slides:
             source.reader.close()
+
+
+def _reopened(slide: PlannedSlide) -> SlideReader:
+    reader = open_slide(slide.path, slide.mpp)
+    if reader.fingerprint() != slide.fingerprint:
+        raise SlideError(
+            f"{reader.path.name} has changed since the patches were planned",
+            "the same file",
+            "plan the patches again",
+        )
+    return reader
 
 
 class _Source:
@@ -455,14 +365,3 @@ def turned(patch: UInt8Array, symmetry: int) -> UInt8Array:
     """Return a patch in one of the eight orientations of the square; 0 changes nothing."""
     quarter = np.rot90(patch, symmetry % 4)
     return quarter[:, ::-1] if symmetry >= 4 else quarter
-
-
-def _check_fits(reader: SlideReader, patch_px: int, mpp: float) -> None:
-    reader.check_resolution(mpp)
-    size = reader.size_at(mpp)
-    if min(size.shape) < patch_px:
-        raise SlideTooSmall(
-            f"{reader.path.name} has {size.height} x {size.width} pixels at {mpp:g} um/px",
-            f"at least {patch_px} a side",
-            "choose a smaller patch_px or a finer mpp, or leave the slide out",
-        )

@@ -50,14 +50,19 @@ def read_picture(path: Path) -> UInt8Array:
                     f"at most {MAX_PICTURE_PIXELS:,} pixels in a plain picture",
                     "save it as a tiled TIFF or an OME-Zarr, which are read piece by piece",
                 )
-            if picture.mode == "P":
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            elif picture.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            return to_rgb(np.array(picture), path.name)
+            return to_rgb(np.array(_plain(picture)), path.name)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, SlideUnreadable):
             raise
         raise SlideUnreadable(
             f"{path.name} cannot be decoded ({error})", "a whole picture file", "export the picture again"
         ) from error
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Replace palettes and printing colors by gray or RGB."""
+    if picture.mode == "P":
+        return picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
+        return picture.convert("RGB")
+    return picture

@@ -53,11 +53,11 @@ def _to_8_bit(pixels: np.ndarray[Any, Any], name: str) -> UInt8Array:
     if pixels.dtype == np.uint8:
         return pixels
     if kind == "b":
-        return pixels.astype(np.uint8) * np.uint8(255)
+        return np.where(pixels, np.uint8(255), np.uint8(0))
     if kind == "u":
-        return (pixels >> (8 * pixels.dtype.itemsize - 8)).astype(np.uint8)
+        return np.asarray(pixels >> (8 * pixels.dtype.itemsize - 8), np.uint8)
     if kind == "f" and pixels.size and np.nanmin(pixels) >= 0 and np.nanmax(pixels) <= 1:
-        return np.rint(np.nan_to_num(pixels) * 255).astype(np.uint8)
+        return np.asarray(np.rint(np.nan_to_num(pixels) * 255), np.uint8)
     raise SlideUnreadable(
         f"{name} holds values of type {pixels.dtype} that are not colors",
         "unsigned integers, or floats between 0 and 1",

@@ -39,7 +39,10 @@ MAX_UPSAMPLING = 1.5
 """A slide is enlarged at most so much; beyond it, detail would be made up."""
 
 SAME_SCALE = 0.005
-"""Scales that differ by less than this share count as equal (0.499 and 0.5 um/px)."""
+"""Resolutions that differ by less than this share count as equal (0.499 and 0.5 um/px)."""
+
+MAX_DRIFT_PX = 1.0
+"""Pixels are taken as they are if that moves no edge of the region by more than this."""
 
 _PIECE_BYTES = 64 * 2**20
 _VIEW_CACHE_BYTES = 128 * 2**20
@@ -174,9 +177,9 @@ class SlideReader(ABC):
         Returns
         -------
         numpy.ndarray
-            ``(H, W, 3) uint8``; area averages of the next finer level.  Scales that
-            lie within 0.5 % of a level, or of a whole fraction of it, count as equal,
-            which keeps the level's own pixels.
+            ``(H, W, 3) uint8``; area averages of the next finer level.  Where the scale
+            is so near to a level's, or to a whole fraction of it, that no edge of the
+            region would move by more than a pixel, the level's own pixels are kept.
 
         Raises
         ------
@@ -204,7 +207,7 @@ class SlideReader(ABC):
         if region.height * region.width * factor**2 * 3 > _PIECE_BYTES and max(region.size.shape) > 1:
             return self._read_in_halves(region, downsample)
         whole = max(1, round(factor))
-        if abs(factor / whole - 1) < SAME_SCALE:
+        if abs(factor / whole - 1) * max(region.size.shape) <= MAX_DRIFT_PX:
             origin = round(region.y * factor), round(region.x * factor)
             pixels = self.read(Region(*origin, region.height * whole, region.width * whole), level)
             return pixels if whole == 1 else _reduced(pixels, whole)

@@ -59,7 +59,7 @@ def separate(pixels: UInt8Array, stains: FloatArray = H_AND_E) -> FloatArray:
 def combine(amounts: FloatArray, stains: FloatArray = H_AND_E) -> UInt8Array:
     """Return the pixels ``(..., 3) uint8`` that amounts of stain ``(..., 3)`` look like."""
     pixels = 255.0 * np.power(10.0, -(amounts @ stains))
-    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(pixels, 0, 255)), np.uint8)
 
 
 def estimate_stains(

@@ -54,28 +54,34 @@ class TiffReader(SlideReader):
         path = Path(path)
         try:
             self._tiff = tifffile.TiffFile(path)
-            series = self._tiff.series[0]
-            pages = _pyramid_pages(self._tiff)
-        except (tifffile.TiffFileError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
-            raise SlideUnreadable(
-                f"{path.name} cannot be opened as a TIFF ({error or type(error).__name__})",
-                "a whole TIFF or SVS file",
-                "copy the file again; its directory lies at the end and is missing when a copy was cut off",
-            ) from error
-        self._planes: list[Any] = []
-        if series.axes in ("YX", "YXS") and all(page.planarconfig == 1 for page in pages):
-            _refuse_unknown_compression(pages)
-            sizes = [Size(page.imagelength, page.imagewidth) for page in pages]
-        else:
-            self._planes = _planes(series, path.name)
-            sizes = [Size(*plane.shape[-2:]) for plane in self._planes]
-        _refuse_cut_off(path, self._tiff, pages)
-        self._pages = pages
+        except (tifffile.TiffFileError, OSError, ValueError) as error:
+            raise _not_a_tiff(path, error) from error
+        try:
+            sizes = self._open_levels(path)
+        except (tifffile.TiffFileError, IndexError, ValueError, KeyError, TypeError) as error:
+            self._tiff.close()
+            raise _not_a_tiff(path, error) from error
+        except (SlideUnreadable, TiffNotSupported):
+            self._tiff.close()
+            raise
         self._tiles = TileCache(_CACHE_BYTES)
         self._file = path.open("rb")
         self._seek_lock = threading.Lock()
-        levels = [LevelInfo(size, (sizes[0].width / size.width)) for size in sizes]
+        levels = [LevelInfo(size, sizes[0].width / size.width) for size in sizes]
         super().__init__(path, levels, file_mpp(self._tiff), mpp)
+
+    def _open_levels(self, path: Path) -> list[Size]:
+        """Find pages or planes of each level and return their sizes."""
+        _refuse_stitched(self._tiff)
+        series = self._tiff.series[0]
+        self._pages = _pyramid_pages(self._tiff)
+        self._planes: list[_ChannelsFirst] = []
+        _refuse_cut_off(path, self._tiff, self._pages)
+        if series.axes in ("YX", "YXS") and all(page.planarconfig == 1 for page in self._pages):
+            _refuse_unknown_compression(self._pages)
+            return [Size(page.imagelength, page.imagewidth) for page in self._pages]
+        self._planes = _planes(series, path.name)
+        return [Size(*plane.shape[-2:]) for plane in self._planes]
 
     def close(self) -> None:
         """Close the file."""
@@ -136,6 +142,14 @@ class TiffReader(SlideReader):
             return self._file.read(count)
 
 
+def _not_a_tiff(path: Path, error: Exception) -> SlideUnreadable:
+    return SlideUnreadable(
+        f"{path.name} cannot be opened as a TIFF ({error or type(error).__name__})",
+        "a whole TIFF or SVS file",
+        "copy the file again; its directory lies at the end and is missing when a copy was cut off",
+    )
+
+
 def _pyramid_pages(tiff: tifffile.TiffFile) -> list[Any]:
     """Return the first page of each level, finest first."""
     series = tiff.series[0]
@@ -152,6 +166,13 @@ def _pyramid_pages(tiff: tifffile.TiffFile) -> list[Any]:
         if page.is_tiled and first.is_tiled and same and smaller and page.dtype == first.dtype:
             pages.append(page)
     return pages
+
+
+def _refuse_stitched(tiff: tifffile.TiffFile) -> None:
+    """Leave formats to OpenSlide whose tiles overlap or whose levels are laid out by their own rules."""
+    for name in ("is_philips", "is_bif", "is_scn", "is_ndpi"):
+        if getattr(tiff, name):
+            raise TiffNotSupported(f"a vendor's format ({name.removeprefix('is_')})")
 
 
 def _refuse_unknown_compression(pages: list[Any]) -> None:
@@ -174,7 +195,7 @@ def _refuse_cut_off(path: Path, tiff: tifffile.TiffFile, pages: list[Any]) -> No
         )
 
 
-def _planes(series: Any, name: str) -> list[Any]:
+def _planes(series: Any, name: str) -> list[_ChannelsFirst]:
     """Return each level as a zarr array (C, Y, X), or say that this is no picture."""
     axes = series.axes
     others = [a for a, n in zip(axes, series.shape, strict=True) if a not in "CSYX" and n > 1]

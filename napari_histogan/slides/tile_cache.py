@@ -48,6 +48,10 @@ class TileCache:
             while self.held_bytes > self.max_bytes:
                 self.held_bytes -= self._tiles.popitem(last=False)[1].nbytes
 
+    def __reduce__(self) -> tuple[type[TileCache], tuple[int]]:
+        """Pickle without the tiles."""
+        return type(self), (self.max_bytes,)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -29,7 +29,8 @@ MIN_SHARE = 0.002
 _DARK = 60
 _CHROMA_BOUNDS = (12.0, 40.0)
 _DENSITY_BOUNDS = (0.06, 0.25)
-_GLOW_BOUNDS = (6.0, 60.0)
+_GLOW_BOUNDS = (0.7, 3.0)
+_LEAST_GLOW = 3.0
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,12 @@ def _stained(smooth: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def _glowing(smooth: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    # Glow spans decades, so groups are told apart on a logarithmic scale.
     glow = smooth.max(-1)
-    floor = float(np.percentile(glow, 20))
-    return np.asarray(glow > floor + otsu(glow - floor, *_GLOW_BOUNDS))
+    floor = float(np.percentile(glow, 2))
+    doublings = np.log2((1 + glow) / (1 + floor))
+    threshold = (1 + floor) * 2 ** otsu(doublings, *_GLOW_BOUNDS) - 1
+    return np.asarray(glow > max(threshold, floor + _LEAST_GLOW))
 
 
 def _without_small(mask: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.bool_]:

@@ -24,13 +24,13 @@ from zarr.errors import BaseZarrError
 
 from napari_histogan.errors import SlideNotFound, SlideUnreadable, StorageError
 from napari_histogan.geometry import Region, Size
+from napari_histogan.slides.ngff import multiscale_attributes, open_multiscale, scale_um
 from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import LevelInfo, SlideReader
 from napari_histogan.slides.tile_cache import UInt8Array
 
 _COARSEST_PX = 1024
 _BLOCK_LIST = "blocks.jsonl"
-_UM_PER_UNIT = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 
 
 class ZarrReader(SlideReader):
@@ -44,7 +44,7 @@ class ZarrReader(SlideReader):
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
         path = Path(path)
-        group, multiscale = _open_multiscale(path)
+        group, multiscale = open_multiscale(path)
         self._arrays: list[Any] = [group[dataset["path"]] for dataset in multiscale["datasets"]]
         self._axes = [axis["name"] for axis in multiscale["axes"]]
         shape = self._arrays[0].shape
@@ -61,7 +61,7 @@ class ZarrReader(SlideReader):
         levels = [LevelInfo(size, sizes[0].width / size.width) for size in sizes]
         # Level sizes are rounded; where they tell a power of two, that is what was meant.
         levels = [LevelInfo(info.size, _near_power(info.downsample)) for info in levels]
-        super().__init__(path, levels, _scale_um(multiscale), mpp)
+        super().__init__(path, levels, scale_um(multiscale), mpp)
 
     def _read_inside(self, region: Region, level: int) -> UInt8Array:
         picks: dict[str, slice] = {"y": region.slices[0], "x": region.slices[1], "c": slice(None)}
@@ -146,11 +146,20 @@ class PyramidWriter:
             ) from error
         self._done = set(done_blocks(self.path))
 
+    def _complete(self) -> bool:
+        """Whether a map is there; a folder of something else is left alone."""
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return False
+        if not (self.path / "zarr.json").exists():
+            raise StorageError(
+                f"{self.path} exists and holds something else", "a new or empty folder", "choose another name"
+            )
+        return "ome" in zarr.open_group(self.path, mode="r").attrs
+
     def _create(self) -> list[Any]:
         sizes = _level_sizes(self.size)
-        attributes = _ngff(self.path.stem, self.channels, self.mpp, len(sizes), self.dtype)
-        group = zarr.create_group(self.path, attributes=attributes, overwrite=True)
-        return [
+        group = zarr.open_group(self.path, mode="a")
+        levels = [
             group.create_array(
                 str(k),
                 shape=(len(self.channels), *size.shape),
@@ -158,9 +167,15 @@ class PyramidWriter:
                 dtype=self.dtype,
                 fill_value=0,
                 dimension_names=("c", "y", "x"),
+                overwrite=True,
             )
             for k, size in enumerate(sizes)
         ]
+        # The attributes come last: with them the map is complete, without them it is made anew.
+        group.attrs.update(
+            multiscale_attributes(self.path.stem, self.channels, self.mpp, len(sizes), self.dtype)
+        )
+        return levels
 
     def _existing(self) -> list[Any]:
         there = open_pyramid(self.path)
@@ -262,9 +277,9 @@ class PyramidReader:
         self.path = Path(path)
         if not self.path.is_dir():
             raise SlideNotFound(f"there is no map at {path}", "", "run the stage that makes it")
-        group, multiscale = _open_multiscale(self.path)
+        group, multiscale = open_multiscale(self.path)
         self.levels: list[Any] = [group[dataset["path"]] for dataset in multiscale["datasets"]]
-        self.mpp = _scale_um(multiscale) or 1.0
+        self.mpp = scale_um(multiscale) or 1.0
         omero = (group.attrs.get("ome") or group.attrs).get("omero", {})
         labels = [str(channel.get("label", k)) for k, channel in enumerate(omero.get("channels", []))]
         self.channels = tuple(labels) or tuple(str(k) for k in range(self.levels[0].shape[0]))
@@ -327,43 +342,6 @@ def done_blocks(path: Path) -> list[Region]:
     return [Region(*json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _open_multiscale(path: Path) -> tuple[Any, dict[str, Any]]:
-    try:
-        group: Any = zarr.open_group(path, mode="r")
-        if "multiscales" not in group.attrs and "ome" not in group.attrs and "0" in group:
-            group = group["0"]
-        attributes = group.attrs.get("ome") or group.attrs
-        multiscale = dict(attributes["multiscales"][0])
-        if not multiscale["datasets"] or not {"y", "x"} <= {axis["name"] for axis in multiscale["axes"]}:
-            raise KeyError("axes y and x")
-        for dataset in multiscale["datasets"]:
-            _ = group[dataset["path"]].shape
-    except (BaseZarrError, KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise SlideUnreadable(
-            f"{path.name} is no OME-Zarr picture ({type(error).__name__}: {error})",
-            "a folder with OME-NGFF 0.4 or 0.5 multiscales metadata",
-            "convert the slide with bioformats2raw or another OME-Zarr writer",
-        ) from error
-    return group, multiscale
-
-
-def _scale_um(multiscale: dict[str, Any]) -> float | None:
-    """Return the mean of the x and y scale of level 0 in um/px."""
-    found = []
-    for k, axis in enumerate(multiscale["axes"]):
-        factor = _UM_PER_UNIT.get(axis.get("unit", ""))
-        if axis["name"] not in ("y", "x") or factor is None:
-            continue
-        value = factor
-        for step in [
-            *multiscale["datasets"][0].get("coordinateTransformations", []),
-            *multiscale.get("coordinateTransformations", []),
-        ]:
-            value *= step["scale"][k] if step["type"] == "scale" else 1
-        found.append(value)
-    return float(sum(found) / len(found)) if found else None
-
-
 def _near_power(downsample: float) -> float:
     power = 2.0 ** round(np.log2(downsample))
     return power if abs(downsample / power - 1) < 0.02 else downsample
@@ -385,32 +363,4 @@ def _halved(block: npt.NDArray[Any], categorical: bool) -> npt.NDArray[Any]:
     channels, h, w = block.shape
     # float32 is exact for the sums of 8 and 16 bit values
     mean = block.reshape(channels, h // 2, 2, w // 2, 2).mean(axis=(2, 4), dtype=np.float32)
-    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
-
-
-def _ngff(name: str, channels: Sequence[str], mpp: float, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
-    datasets = [
-        {
-            "path": str(k),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [1.0, mpp * 2**k, mpp * 2**k]},
-                # pixel centers of a coarser level lie between those of level 0
-                {"type": "translation", "translation": [0.0, mpp * (2**k - 1) / 2, mpp * (2**k - 1) / 2]},
-            ],
-        }
-        for k in range(count)
-    ]
-    axes = [{"name": "c", "type": "channel"}]
-    axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
-    top = 100.0 if dtype.kind in "iu" else 1.0
-    omero = [
-        {
-            "label": label,
-            "color": "FFFFFF",
-            "active": k == 0,
-            "window": {"min": 0.0, "max": top, "start": 0.0, "end": top},
-        }
-        for k, label in enumerate(channels)
-    ]
-    multiscale = {"name": name, "axes": axes, "datasets": datasets}
-    return {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": {"channels": omero}}}
+    return np.asarray(np.rint(mean) if block.dtype.kind in "iu" else mean, block.dtype)

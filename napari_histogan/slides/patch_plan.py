@@ -1,0 +1,136 @@
+"""What a stream of patches is drawn from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from napari_histogan.errors import NoTissue, SlideTooSmall
+from napari_histogan.slides.reader import SlideReader
+from napari_histogan.slides.tissue import tissue_mask
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSlide:
+    """A slide in a plan.
+
+    Parameters
+    ----------
+    path
+        Where the slide is.
+    fingerprint
+        See ``SlideReader.fingerprint``.
+    mpp
+        Resolution given by the user in um/px, or None if the file says it.
+    tissue
+        File with the slide's :class:`TissueMask`; relative to the plan's folder when saved.
+    weight
+        Patches come from the slide in proportion to weight times area of tissue.
+    """
+
+    path: str
+    fingerprint: str
+    mpp: float | None
+    tissue: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PatchPlan:
+    """What a stream of patches is drawn from; saved as ``plan.json`` with masks beside it."""
+
+    patch_px: int
+    mpp: float
+    slides: tuple[PlannedSlide, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write ``plan.json``; masks in the same folder are noted by their name alone."""
+        root = Path(folder).resolve()
+        slides = []
+        for slide in self.slides:
+            tissue = Path(slide.tissue)
+            inside = tissue.resolve().is_relative_to(root)
+            slides.append(
+                replace(slide, tissue=tissue.resolve().relative_to(root).as_posix()) if inside else slide
+            )
+        draft = root / f".plan.{os.getpid()}.part"
+        draft.write_text(json.dumps(asdict(replace(self, slides=tuple(slides))), indent=1))
+        draft.replace(root / "plan.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> PatchPlan:
+        """Read what :meth:`save` wrote; paths of masks come out absolute."""
+        root = Path(folder).resolve()
+        data = json.loads((root / "plan.json").read_text())
+        slides = tuple(
+            PlannedSlide(**{**slide, "tissue": str(root / slide["tissue"])}) for slide in data["slides"]
+        )
+        return cls(data["patch_px"], data["mpp"], slides)
+
+
+def plan_patches(
+    slides: Sequence[SlideReader],
+    patch_px: int,
+    mpp: float,
+    folder: Path,
+    weights: Sequence[float] | None = None,
+) -> PatchPlan:
+    """Find the tissue of each slide and write a plan with its masks to a folder.
+
+    Parameters
+    ----------
+    slides
+        Open slides.
+    patch_px
+        Side of a patch in pixels.
+    mpp
+        Resolution of a patch in um/px.
+    folder
+        Gets ``plan.json`` and one mask per slide; must exist.
+    weights
+        One per slide; equal if not given.
+
+    Raises
+    ------
+    SlideError
+        ``mpp`` is much finer than a slide.
+    SlideTooSmall
+        A slide is smaller than a patch.
+    NoTissue
+        A slide shows no tissue.
+    """
+    if not slides:
+        raise NoTissue("no slides were given", "one slide or more", "add slides first")
+    for reader in slides:
+        check_fits(reader, patch_px, mpp)
+    planned = []
+    for i, reader in enumerate(slides):
+        path = Path(folder) / f"tissue-{i:04d}.npz"
+        tissue_mask(reader).save(path)
+        planned.append(
+            PlannedSlide(
+                str(reader.path.resolve()),
+                reader.fingerprint(),
+                reader.given_mpp,
+                str(path),
+                float(weights[i]) if weights else 1.0,
+            )
+        )
+    plan = PatchPlan(patch_px, mpp, tuple(planned))
+    plan.save(Path(folder))
+    return plan
+
+
+def check_fits(reader: SlideReader, patch_px: int, mpp: float) -> None:
+    """Raise an error if a slide cannot give a patch of ``patch_px`` pixels of ``mpp`` um."""
+    reader.check_resolution(mpp)
+    size = reader.size_at(mpp)
+    if min(size.shape) < patch_px:
+        raise SlideTooSmall(
+            f"{reader.path.name} has {size.height} x {size.width} pixels at {mpp:g} um/px",
+            f"at least {patch_px} a side",
+            "choose a smaller patch_px or a finer mpp, or leave the slide out",
+        )
