@@ -1,4 +1,4 @@
-"""Networks on disk: weights as safetensors, and a JSON file beside them that says how to build the network."""
+"""Networks on disk: weights as safetensors, and beside them a JSON plan to build the network by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from napari_histogan.errors import CheckpointError
-from napari_histogan.models.stylegan2 import Generator
+from napari_histogan.models.stylegan2_generator import Generator
 from napari_histogan.models.stylegan2_discriminator import Discriminator
 from napari_histogan.models.stylegan2_spec import DiscriminatorSpec, GeneratorSpec
 
