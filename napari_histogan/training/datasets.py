@@ -16,6 +16,7 @@ with the attribute ``mpp``.  Synthetic data sets hold more arrays, which trainin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -30,6 +31,7 @@ UInt8 = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 _PAIRS_PER_CHUNK = 64
+_SAME_MPP = 0.02
 
 
 class SegmentationSource(Protocol):
@@ -180,6 +182,82 @@ class ZarrPairs:
             images, masks = self._images[:][self._rows], self._masks[:][self._rows]
             self._loaded = ArrayPairs(images, masks, self.mpp, self.weight, self.groups)
         return self._loaded
+
+
+class PairPool:
+    """All sources together, split into training and held-out pairs.
+
+    Parameters
+    ----------
+    sources
+        At least one; of one patch size and resolution.
+    validation_share
+        Share of each source's groups that is held out; a source of one group has none.
+    seed
+        Of the split and of the draws.
+
+    Raises
+    ------
+    LabelError
+        If there are no sources, or they differ in size or resolution.
+    """
+
+    def __init__(self, sources: Sequence[SegmentationSource], validation_share: float, seed: int) -> None:
+        if not sources or not any(source.weight > 0 for source in sources):
+            raise LabelError(
+                "there is no source of images and masks to train on",
+                "a synthetic data set or merged corrections with a weight above 0",
+                "make a data set first",
+            )
+        self.mpp, self.patch_px = sources[0].mpp, sources[0].patch_px
+        for source in sources[1:]:
+            if source.patch_px != self.patch_px or abs(source.mpp / self.mpp - 1) > _SAME_MPP:
+                raise LabelError(
+                    f"the sources have patches of {self.patch_px} px at {self.mpp:g} um/px and of "
+                    f"{source.patch_px} px at {source.mpp:g} um/px",
+                    "one size and one resolution",
+                    "merge the corrections at the data set's size and resolution",
+                )
+        self._sources, self._seed = tuple(sources), seed
+        rng = np.random.default_rng([seed, 1])
+        splits = [_split(source.groups, validation_share, rng) for source in sources]
+        self._training = [training for training, _ in splits]
+        self._held_out = [held_out for _, held_out in splits]
+        shares = np.array([s.weight * len(t) for s, t in zip(sources, self._training, strict=True)])
+        self._shares = shares / shares.sum()
+
+    @property
+    def held_out_count(self) -> int:
+        """Number of pairs that are not trained on."""
+        return sum(len(indices) for indices in self._held_out)
+
+    def draw(self, step: int, count: int) -> tuple[UInt8, UInt8]:
+        """Return the ``count`` training pairs of a step; the same for the same seed and step."""
+        rng = np.random.default_rng([self._seed, 2, step])
+        counts = rng.multinomial(count, self._shares)
+        chosen = [t[rng.integers(len(t), size=n)] for t, n in zip(self._training, counts, strict=True)]
+        return self._gather(chosen)
+
+    def held_out(self, most: int) -> tuple[UInt8, UInt8]:
+        """Return at most ``most`` held-out pairs, spread evenly; training pairs if none are held out."""
+        pairs = self._held_out if self.held_out_count else self._training
+        total = sum(len(indices) for indices in pairs)
+        wanted = [max(1, round(most * len(i) / total)) if len(i) else 0 for i in pairs]
+        chosen = [i[:: max(1, math.ceil(len(i) / n))] if n else i for i, n in zip(pairs, wanted, strict=True)]
+        return self._gather(chosen)
+
+    def _gather(self, chosen: Sequence[Integers]) -> tuple[UInt8, UInt8]:
+        """Read the chosen pairs of every source."""
+        batches = [s.batch(i) for s, i in zip(self._sources, chosen, strict=True) if len(i)]
+        return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
+
+
+def _split(groups: Integers, share: float, rng: np.random.Generator) -> tuple[Integers, Integers]:
+    """Return the indices of training and held-out pairs; no group is on both sides."""
+    names = rng.permutation(np.unique(groups))
+    held_out = names[: min(len(names) - 1, math.ceil(share * len(names)))] if share else names[:0]
+    is_held_out = np.isin(groups, held_out)
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 def write_pairs(
