@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 from napari_histogan import __version__
 from napari_histogan.config import STAGES, StageConfig
-from napari_histogan.errors import ConfigError, ProjectDamaged, ProjectError
+from napari_histogan.errors import ArtifactMissing, ConfigError, ProjectDamaged, ProjectError
 from napari_histogan.project.atomic import (
     storage_errors,
     sync_folder,
@@ -201,6 +202,38 @@ def read_artifact(path: Path) -> Artifact:
 def list_artifacts(root: Path, kind: str) -> list[Artifact]:
     """Return the artifacts of a kind, oldest first."""
     return [read_artifact(path) for path in artifact_folders(root, kind)]
+
+
+def pick_artifact(found: Sequence[Artifact], reference: str, kind: str | None = None) -> Artifact:
+    """Return the artifact that a reference names.
+
+    Parameters
+    ----------
+    found
+        Artifacts of ``kind``, or of all kinds if it is None; oldest first.
+    reference
+        "" for the newest, "3", "0003", or "generators/0003".
+    kind
+        What is looked for.
+
+    Raises
+    ------
+    ArtifactMissing
+        Saying which stage makes it, and what there is.
+    """
+    stages = stages_making(kind) if kind else list(STAGES)[:1]
+    verbs = " or ".join(f"histogan {stage.replace('_', '-')}" for stage in stages)
+    what = kind.replace("_", " ") if kind else "result"
+    if not found:
+        raise ArtifactMissing(f"the project has no {what} yet", f"a {what}", f"run {verbs} first")
+    parts = re.fullmatch(r"(?:([a-z_]+)/)?(\d+)", reference.strip().rstrip("/"))
+    for artifact in reversed(found):
+        folders = (None, artifact.path.parent.name, artifact.kind)
+        named = parts and artifact.number == int(parts.group(2)) and parts.group(1) in folders
+        if not reference or named:
+            return artifact
+    ids = ", ".join(artifact.id for artifact in found)
+    raise ArtifactMissing(f"there is no {what} {reference!r}", f"one of {ids}", "check the number")
 
 
 def artifact_folders(root: Path, kind: str) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,7 +33,7 @@ from napari_histogan.project.artifacts import (
     Parent,
     draft_artifact,
     list_artifacts,
-    stages_making,
+    pick_artifact,
 )
 from napari_histogan.project.atomic import require_space, storage_errors, write_bytes
 from napari_histogan.project.corrections import (
@@ -171,11 +170,9 @@ class Project:
         ProjectLocked
             If the project is read-only, or another process writes for too long.
         """
-        used = max(
-            (MaskStore(p).largest_value() for p in sorted((self.root / MASKS).glob("*"))),
-            default=0,
-        )
-        used = max([used, *(int(c.mask.max(initial=0)) for c in self.corrections())])
+        stores = [MaskStore(folder) for folder in sorted((self.root / MASKS).glob("*"))]
+        painted = [int(correction.mask.max(initial=0)) for correction in self.corrections()]
+        used = max([0, *painted, *(store.largest_value() for store in stores)])
         if used > table.num_classes:
             raise LabelError(
                 f"class {used} is painted in a mask, and the new table ends at {table.num_classes}",
@@ -245,32 +242,11 @@ class Project:
         ArtifactMissing
             Saying which stage makes it.
         """
-        found = self.artifacts(kind)
-        verbs = " or ".join(f"histogan {s.replace('_', '-')}" for s in stages_making(kind))
-        what = kind.replace("_", " ")
-        if not found:
-            raise ArtifactMissing(
-                f"the project {self.root} has no {what} yet", f"a {what}", f"run {verbs} first"
-            )
-        digits = re.fullmatch(rf"(?:{KINDS[kind]}/)?(\d+)", reference.strip().rstrip("/"))
-        for artifact in reversed(found):
-            if not reference or (digits and artifact.number == int(digits.group(1))):
-                return artifact
-        ids = ", ".join(artifact.id for artifact in found)
-        raise ArtifactMissing(f"there is no {what} {reference!r}", f"one of {ids}", f"or run {verbs}")
+        return pick_artifact(self.artifacts(kind), reference, kind)
 
     def find(self, reference: str) -> Artifact:
         """Return the artifact that "generators/0003", "0003", or "3" names; "" is the newest of all."""
-        found = self.artifacts()
-        wanted = re.fullmatch(r"(?:([a-z_]+)/)?(\d+)", reference.strip().rstrip("/"))
-        for artifact in reversed(found):
-            if not reference:
-                return artifact
-            names = (None, artifact.path.parent.name, artifact.kind)
-            if wanted and artifact.number == int(wanted.group(2)) and wanted.group(1) in names:
-                return artifact
-        ids = ", ".join(artifact.id for artifact in found) or "one; none was made yet"
-        raise ArtifactMissing(f"there is no artifact {reference!r} in {self.root}", ids)
+        return pick_artifact(self.artifacts(), reference)
 
     @contextmanager
     def new_artifact(
@@ -335,12 +311,11 @@ class Project:
 
     def masks(self, samples: Artifact | str) -> MaskStore:
         """Return the masks of a samples artifact, given itself or its id."""
-        digits = re.fullmatch(
-            r"(?:samples/|masks/)?(\d+)", samples if isinstance(samples, str) else samples.id
-        )
-        if digits is None:
-            raise ArtifactMissing(f"{samples!r} names no samples", 'an id such as "samples/0004"')
-        number = int(digits.group(1))
+        name = samples if isinstance(samples, str) else samples.id
+        folder, _, digits = name.rpartition("/")
+        if folder not in ("", "samples", "masks") or not digits.isdecimal():
+            raise ArtifactMissing(f"{name!r} names no samples", 'an id such as "samples/0004"')
+        number = int(digits)
         if number not in self._masks:
             self._masks[number] = MaskStore(self.root / MASKS / f"{number:04d}")
         return self._masks[number]
