@@ -1,0 +1,29 @@
+"""What all tests share: quiet threads, private napari settings, and where real data may lie."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="histogan-napari-")) / "settings.yaml")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+
+DEMO_DATA = Path(__file__).parents[1] / "napari_histogan" / "demo_data"
+
+
+@pytest.fixture(scope="session")
+def demo_slide() -> Path:
+    """The slide that ships: skin, 2220 x 2967 px, 0.499 um/px (CC0)."""
+    return DEMO_DATA / "CMU-1-Small-Region.svs"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and reference numbers that do not ship; tests that need them skip without."""
+    folder = Path(__file__).parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the data folder 'shared' does not lie beside this checkout")
+    return folder
