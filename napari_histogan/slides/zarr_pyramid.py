@@ -316,6 +316,7 @@ class ChannelLevel:
         self.shape: tuple[int, int] = tuple(array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
         self.chunks: tuple[int, int] = tuple(array.chunks[1:])
+        self.size: int = self.shape[0] * self.shape[1]
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Read what slices and integers select."""
@@ -360,7 +361,10 @@ def _halved(block: npt.NDArray[Any], categorical: bool) -> npt.NDArray[Any]:
     odd = block.shape[1] % 2, block.shape[2] % 2
     if any(odd):
         block = np.pad(block, ((0, 0), (0, odd[0]), (0, odd[1])), mode="edge")
-    channels, h, w = block.shape
-    # float32 is exact for the sums of 8 and 16 bit values
-    mean = block.reshape(channels, h // 2, 2, w // 2, 2).mean(axis=(2, 4), dtype=np.float32)
+    wide = np.promote_types(block.dtype, np.uint16 if block.dtype == np.uint8 else np.float32)
+    corners = [block[:, y::2, x::2].astype(wide) for y in (0, 1) for x in (0, 1)]
+    total = corners[0] + corners[1] + corners[2] + corners[3]
+    if wide == np.uint16:  # the common case, probabilities in percent, in fast integers
+        return ((total + 2) // 4).astype(block.dtype)
+    mean = total / 4
     return np.asarray(np.rint(mean) if block.dtype.kind in "iu" else mean, block.dtype)
