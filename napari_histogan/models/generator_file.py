@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from napari_histogan.errors import CheckpointError
-from napari_histogan.models.stylegan2_generator import Generator
 from napari_histogan.models.stylegan2_discriminator import Discriminator
+from napari_histogan.models.stylegan2_generator import Generator
 from napari_histogan.models.stylegan2_spec import DiscriminatorSpec, GeneratorSpec
 
 FORMAT = 1

@@ -150,21 +150,23 @@ class _Conv(torch.autograd.Function):
     """Stride 1 convolution whose gradients are convolutions by `conv2d` and `_ConvWeightGrad`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
-        return F.conv2d(x, weight, padding=padding)
+        return F.conv2d(x, weight, bias, padding=padding)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        grad_x = grad_weight = None
+        grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = _conv_input_grad(grad, weight, ctx.padding)
         if ctx.needs_input_grad[1]:
             grad_weight = cast(Tensor, _ConvWeightGrad.apply(grad, x, weight.shape[2], ctx.padding))
-        return grad_x, grad_weight, None
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(dim=[0, 2, 3])
+        return grad_x, grad_weight, grad_bias, None
 
 
 class _ConvWeightGrad(torch.autograd.Function):
@@ -191,7 +193,7 @@ class _ConvWeightGrad(torch.autograd.Function):
         grad, x = ctx.saved_tensors
         to_grad = to_x = None
         if ctx.needs_input_grad[0]:
-            to_grad = conv2d(x, grad_weight, ctx.padding)
+            to_grad = conv2d(x, grad_weight, padding=ctx.padding)
         if ctx.needs_input_grad[1]:
             to_x = _conv_input_grad(grad, grad_weight, ctx.padding)
         return to_grad, to_x, None, None
@@ -199,10 +201,10 @@ class _ConvWeightGrad(torch.autograd.Function):
 
 def _conv_input_grad(grad: Tensor, weight: Tensor, padding: int) -> Tensor:
     """Return the adjoint of `conv2d` in its input: the convolution with the flipped, transposed kernel."""
-    return conv2d(grad, weight.flip([2, 3]).transpose(0, 1), weight.shape[2] - 1 - padding)
+    return conv2d(grad, weight.flip([2, 3]).transpose(0, 1), padding=weight.shape[2] - 1 - padding)
 
 
-def conv2d(x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> Tensor:
     """Cross-correlate with stride 1, fast in the first and in higher derivatives.
 
     Parameters
@@ -211,10 +213,12 @@ def conv2d(x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
         (N, I, H, W), best in channels-last order.
     weight
         (O, I, k, k) with the dtype of `x`.
+    bias
+        (O,) with the dtype of `x`.
     padding
         Zeros on every side, at most k - 1.
     """
-    return cast(Tensor, _Conv.apply(x, weight, padding))
+    return cast(Tensor, _Conv.apply(x, weight, bias, padding))
 
 
 # Resampling convolutions ------------------------------------------------------------------------------------
@@ -228,6 +232,20 @@ def _phase_kernels(f: Tensor, k: int) -> Tensor:
     """
     unit = torch.eye(k * k, dtype=f.dtype, device=f.device).reshape(k * k, 1, k, k)
     return F.conv2d(unit, f.flip([0, 1])[None, None], padding=3 if k == 3 else 4).reshape(k * k, 3, 2, 3, 2)
+
+
+def _space_to_phases(x: Tensor) -> Tensor:
+    """(N, C, 2H, 2W) -> (N, 4C, H, W), phase before channel: whole pixels move, as memory likes it."""
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
+
+
+def _phases_to_space(x: Tensor) -> Tensor:
+    """(N, 4C, H, W) -> (N, C, 2H, 2W), the inverse of `_space_to_phases`."""
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(n, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
 
 
 def can_merge(weight: Tensor, f: Tensor | None) -> bool:
@@ -254,12 +272,12 @@ def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
     """
     o, i, k, _ = weight.shape
     # y[2q + r] = sum over taps t of x[q + t - 1] * merged[r + 4 - 2t], on both axes.
-    unit = _phase_kernels(f * 4, k).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, k * k, 9)
-    phases = torch.matmul(weight.reshape(o, 1, i, k * k), unit).reshape(o * 4, i, 3, 3)
-    return F.pixel_shuffle(conv2d(x, phases.to(x.dtype), 1), 2)
+    unit = _phase_kernels(f * 4, k).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, 1, k * k, 9)
+    phases = torch.matmul(weight.reshape(o, i, k * k), unit).reshape(4 * o, i, 3, 3)
+    return _phases_to_space(conv2d(x, phases.to(x.dtype), padding=1))
 
 
-def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
+def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor, bias: Tensor | None = None) -> Tensor:
     """Shrink twice: low-pass filter, then convolution with stride 2.
 
     Parameters
@@ -270,6 +288,8 @@ def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
         (O, I, k, k), k = 1 or 3, float32.
     f
         (4, 4) filter of sum 1.
+    bias
+        (O,) with the dtype of `x`.
 
     Returns
     -------
@@ -278,9 +298,9 @@ def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
     """
     o, i, k, _ = weight.shape
     # y[q] = sum over taps e of x[2q + e - 2] * merged[e]; e = 2t + r picks phase r of x.
-    unit = _phase_kernels(f.flip([0, 1]), k).permute(0, 2, 4, 1, 3).reshape(k * k, 36)
-    phases = (weight.reshape(o * i, k * k) @ unit).reshape(o, i * 4, 3, 3)
-    return conv2d(F.pixel_unshuffle(x, 2), phases.to(x.dtype), 1)
+    unit = _phase_kernels(f.flip([0, 1]), k).permute(2, 4, 0, 1, 3).reshape(4, k * k, 9)
+    phases = torch.matmul(weight.reshape(o, 1, i, k * k), unit).reshape(o, 4 * i, 3, 3)
+    return conv2d(_space_to_phases(x), phases.to(x.dtype), bias, padding=1)
 
 
 def conv2d_resample(
@@ -315,7 +335,7 @@ def conv2d_resample(
     """
     if groups == 1 and padding == weight.shape[2] // 2 and {up, down} <= {1, 2} and up * down <= 2:
         if up == down:
-            return conv2d(x, weight if flip_weight else weight.flip([2, 3]), padding)
+            return conv2d(x, weight if flip_weight else weight.flip([2, 3]), padding=padding)
         if f is not None and can_merge(weight, f):
             if up == 2:
                 return conv2d_up2(x, weight.flip([2, 3]) if flip_weight else weight, f)

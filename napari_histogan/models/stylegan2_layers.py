@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from napari_histogan.errors import ModelError
 from napari_histogan.models.stylegan2_ops import (
     ACTIVATION_GAINS,
+    activate,
     bias_act,
     can_merge,
     conv2d,
@@ -112,26 +113,28 @@ class PlainConv(nn.Module):
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         # These activations commute with a positive factor, which is cheapest on the weight.
         early = total if self.activation in ("linear", "relu", "lrelu") else 1.0
-        y = self._convolve(x, self.weight * (self.weight_gain * early))
-        bias = None if self.bias is None else self.bias * early
-        return bias_act(y, bias, act=self.activation, gain=total / early, clamp=clamp)
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        weight = self.weight * (self.weight_gain * early)
+        bias = None if self.bias is None else (self.bias * early).to(x.dtype)
         padding = weight.shape[2] // 2
         if self.up == self.down:
-            return conv2d(x, weight.to(x.dtype), padding)
-        if self.down == 2 and can_merge(weight, self.resample_filter):
-            return conv2d_down2(x, weight, self.resample_filter)
-        kernel = weight.to(x.dtype)
-        return conv2d_resample(
-            x,
-            kernel,
-            self.resample_filter,
-            up=self.up,
-            down=self.down,
-            padding=padding,
-            flip_weight=self.up == 1,
-        )
+            y = conv2d(x, weight.to(x.dtype), bias, padding=padding)
+        elif self.down == 2 and can_merge(weight, self.resample_filter):
+            y = conv2d_down2(x, weight, self.resample_filter, bias)
+        else:
+            y = conv2d_resample(
+                x,
+                weight if self.up == 2 and can_merge(weight, self.resample_filter) else weight.to(x.dtype),
+                self.resample_filter,
+                up=self.up,
+                down=self.down,
+                padding=padding,
+                flip_weight=self.up == 1,
+            )
+            y = y if bias is None else y + bias[:, None, None]
+        y = activate(y, self.activation, overwrite=True)
+        if total != early:
+            y = y * total
+        return y if clamp is None else y.clamp(-clamp, clamp)
 
 
 class MappingNetwork(nn.Module):

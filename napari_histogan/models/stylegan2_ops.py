@@ -96,15 +96,15 @@ def bias_act(
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
-def activate(x: Tensor, act: str) -> Tensor:
-    """Apply the bare activation `act` (a key of `ACTIVATION_GAINS`), without gain."""
+def activate(x: Tensor, act: str, *, overwrite: bool = False) -> Tensor:
+    """Apply the bare activation `act` (a key of `ACTIVATION_GAINS`), without gain; may `overwrite` x."""
     match act:
         case "linear":
             return x
         case "relu":
             return x.relu()
         case "lrelu":
-            return F.leaky_relu(x, LRELU_SLOPE)
+            return F.leaky_relu(x, LRELU_SLOPE, inplace=overwrite)
         case "tanh":
             return x.tanh()
         case "sigmoid":
@@ -171,7 +171,7 @@ def modulated_conv2d(
             return conv2d_up2(x, weight, f), scale
         padding = weight.shape[2] // 2
         return conv2d_resample(x, weight.to(x.dtype), f, up=2, padding=padding, flip_weight=False), scale
-    return conv2d(x, weight.to(x.dtype), weight.shape[2] // 2), scale
+    return conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2), scale
 
 
 def modulated_project(x: Tensor, weight: Tensor, styles: Tensor) -> Tensor:
@@ -229,11 +229,12 @@ def scaled_bias_act(
     total = ACTIVATION_GAINS[act] * gain
     # These activations commute with a positive factor, which is cheapest on the small tensors.
     early = total if act in ("linear", "relu", "lrelu") else 1.0
-    if scale is not None:
-        y = y * (scale * early).to(y.dtype)[:, :, None, None]
+    y = y * (scale * early).to(y.dtype)[:, :, None, None] if scale is not None else y * early
+    # y is ours from here on; writing in place saves as many passes over fresh memory.
     if noise is not None:
-        y = y + (noise * early).to(y.dtype)
-    y = activate(y + (bias * early).to(y.dtype)[:, None, None], act)
+        y += (noise * early).to(y.dtype)
+    y += (bias * early).to(y.dtype)[:, None, None]
+    y = activate(y, act, overwrite=True)
     if total != early:
         y = y * total
     return y if clamp is None else y.clamp(-clamp, clamp)

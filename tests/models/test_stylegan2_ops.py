@@ -125,12 +125,15 @@ def test_convolution_has_right_first_and_second_derivatives(shape):
     x = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, kernel, kernel, dtype=torch.float64, requires_grad=True)
 
-    def run(x: Tensor, weight: Tensor) -> Tensor:
-        return ops.conv2d(x, weight, padding)
+    bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
 
-    torch.testing.assert_close(run(x, weight), torch.nn.functional.conv2d(x, weight, padding=padding))
-    assert gradcheck(run, (x, weight))
-    assert gradgradcheck(run, (x, weight))
+    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return ops.conv2d(x, weight, bias, padding=padding)
+
+    expected = torch.nn.functional.conv2d(x, weight, bias, padding=padding)
+    torch.testing.assert_close(run(x, weight, bias), expected)
+    assert gradcheck(run, (x, weight, bias))
+    assert gradgradcheck(run, (x, weight, bias))
 
 
 @pytest.mark.parametrize("function", [ops.conv2d_up2, ops.conv2d_down2])
@@ -163,7 +166,7 @@ def test_second_derivative_in_bfloat16_stays_near_float32():
     def penalty_gradient(dtype: torch.dtype) -> Tensor:
         leaf = weight.clone().requires_grad_()
         image = x.clone().requires_grad_()
-        y = ops.conv2d(image.to(dtype), leaf.to(dtype), 1).square().float().sum()
+        y = ops.conv2d(image.to(dtype), leaf.to(dtype), padding=1).square().float().sum()
         (gradient,) = torch.autograd.grad(y, image, create_graph=True)
         return torch.autograd.grad(gradient.square().sum(), leaf)[0]
 
