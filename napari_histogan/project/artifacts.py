@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ class ArtifactDraft:
     number: int
     summary: dict[str, Any] = field(default_factory=dict)
     _result: Artifact | None = None
+    _taken: list[tuple[Path, Path]] = field(default_factory=list)
 
     @property
     def result(self) -> Artifact:
@@ -160,10 +161,25 @@ class ArtifactDraft:
         return self._result
 
     def take(self, source: Path) -> None:
-        """Move a file, or all that a folder holds, into the draft; a rename on the same disk."""
+        """Move a file, or all that a folder holds, into the draft; a rename on the same disk.
+
+        If the artifact is not finished after all, it is moved back.
+        """
         source = Path(source)
         for entry in sorted(source.iterdir()) if source.is_dir() else [source]:
-            shutil.move(str(entry), str(self.path / entry.name))
+            self.take_whole(entry)
+
+    def take_whole(self, source: Path) -> None:
+        """Move a file or a folder, under its own name, into the draft; moved back after an error."""
+        target = self.path / source.name
+        shutil.move(str(source), str(target))
+        self._taken.append((source, target))
+
+    def _put_back(self) -> None:
+        """Return what was taken, so that a later try finds it where it was."""
+        for source, target in reversed(self._taken):
+            with suppress(OSError):
+                shutil.move(str(target), str(source))
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -264,16 +280,17 @@ def draft_artifact(
     if final.exists():
         raise ProjectError(f"run {number} has its result {final} already", "one result a run")
     temporary = temporary_sibling(final)
+    draft = ArtifactDraft(temporary, number)
     with storage_errors(root, needs_bytes):
         try:
             final.parent.mkdir(exist_ok=True)
             temporary.mkdir()
-            draft = ArtifactDraft(temporary, number)
             yield draft
             _write_record(draft, kind, config, parents)
             sync_tree(temporary)
             os.rename(temporary, final)
         except BaseException:
+            draft._put_back()
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(final.parent)

@@ -337,6 +337,10 @@ class Project:
         """Return the samples with at least one labelled pixel."""
         return self.masks(samples).painted()
 
+    def masks_parent(self, samples: Artifact | str) -> Parent:
+        """Return what an artifact made from the masks of these samples records."""
+        return self.masks(samples).as_parent()
+
     def save_correction(self, correction: Correction) -> None:
         """Keep a corrected region; see :func:`napari_histogan.project.corrections.save_correction`."""
         self._require_writable()
