@@ -194,9 +194,9 @@ def fold_batch_norm(net: UNet) -> UNet:
     return folded
 
 
-def pixels_to_input(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Scale uint8 pixels 0..255 to floats in -1..1, as the net expects them."""
-    return pixels.to(dtype).mul_(1 / 127.5).sub_(1.0)
+def pixels_to_input(pixels: Tensor) -> Tensor:
+    """Scale pixels 0..255 of any type to float32 in -1..1, as the net expects them."""
+    return pixels.float() / 127.5 - 1
 
 
 def save_segmenter(
