@@ -41,7 +41,7 @@ MAX_UPSAMPLING = 1.5
 SAME_SCALE = 0.005
 """Resolutions that differ by less than this share count as equal (0.499 and 0.5 um/px)."""
 
-MAX_DRIFT_PX = 1.0
+MAX_DRIFT_PX = 0.6
 """Pixels are taken as they are if that moves no edge of the region by more than this."""
 
 _PIECE_BYTES = 64 * 2**20
@@ -86,12 +86,6 @@ class SlideReader(ABC):
     def __init__(
         self, path: Path, levels: Sequence[LevelInfo], file_mpp: float | None, mpp: float | None
     ) -> None:
-        if mpp is not None and not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
-            raise SlideError(
-                f"the resolution given for {path.name} is {mpp} um/px",
-                f"a value between {_MPP_RANGE[0]} and {_MPP_RANGE[1]} um/px",
-                "give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x",
-            )
         self.path = Path(path)
         self.levels = tuple(levels)
         self.given_mpp = mpp
@@ -177,9 +171,9 @@ class SlideReader(ABC):
         Returns
         -------
         numpy.ndarray
-            ``(H, W, 3) uint8``; area averages of the next finer level.  Where the scale
+            ``(H, W, 3) uint8``; averages of the next finer level.  Where the scale
             is so near to a level's, or to a whole fraction of it, that no edge of the
-            region would move by more than a pixel, the level's own pixels are kept.
+            region would move by more than 0.6 pixels, the level's own pixels are kept.
 
         Raises
         ------
@@ -204,39 +198,41 @@ class SlideReader(ABC):
         """Read a region in pixels of ``downsample`` level 0 pixels, as (H, W, 3) uint8."""
         level = self._level_for(downsample)
         factor = downsample / self.levels[level].downsample
-        if region.height * region.width * factor**2 * 3 > _PIECE_BYTES and max(region.size.shape) > 1:
-            return self._read_in_halves(region, downsample)
         whole = max(1, round(factor))
-        if abs(factor / whole - 1) * max(region.size.shape) <= MAX_DRIFT_PX:
-            origin = round(region.y * factor), round(region.x * factor)
-            pixels = self.read(Region(*origin, region.height * whole, region.width * whole), level)
-            return pixels if whole == 1 else _reduced(pixels, whole)
-        exact = region.y * factor, region.x * factor, region.y_end * factor, region.x_end * factor
-        margin = 2 if factor < 1 else 0
-        y0, x0 = math.floor(exact[0]) - margin, math.floor(exact[1]) - margin
-        cover = Region(y0, x0, math.ceil(exact[2]) + margin - y0, math.ceil(exact[3]) + margin - x0)
+        if abs(factor / whole - 1) * max(region.size.shape) > MAX_DRIFT_PX:
+            whole = 0
+        return self._resampled(region, level, factor, whole)
+
+    def _resampled(self, region: Region, level: int, factor: float, whole: int) -> UInt8Array:
+        """Average ``whole`` x ``whole`` pixels of the level, or resample by ``factor`` if whole is 0."""
+        y, x, h, w = region.y, region.x, region.height, region.width
+        if h * w * factor**2 * 3 > _PIECE_BYTES and max(h, w) > 1:  # bound the memory
+            tall = h >= w
+            first = Region(y, x, h // 2, w) if tall else Region(y, x, h, w // 2)
+            rest = Region(y + h // 2, x, h - h // 2, w) if tall else Region(y, x + w // 2, h, w - w // 2)
+            halves = [self._resampled(part, level, factor, whole) for part in (first, rest)]
+            return np.concatenate(halves, axis=0 if tall else 1)
+        if whole:
+            pixels = self.read(Region(round(y * factor), round(x * factor), h * whole, w * whole), level)
+            return pixels if whole == 1 else np.array(Image.fromarray(pixels).reduce(whole))
+        # A box filter would weigh whole pixels only, which aliases at factors such as 1.5.
+        how = Image.Resampling.HAMMING if factor > 1 else Image.Resampling.BICUBIC
+        margin = math.ceil(max(1.0, factor)) + 1
+        cover = region.scaled(factor).grown(margin)
         pixels = self.read(cover, level)
-        box = (exact[1] - x0, exact[0] - y0, exact[3] - x0, exact[2] - y0)
-        how = Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC
-        picture = Image.fromarray(pixels).resize((region.width, region.height), how, box=box)
-        return np.array(picture)
+        box = (
+            x * factor - cover.x,
+            y * factor - cover.y,
+            region.x_end * factor - cover.x,
+            region.y_end * factor - cover.y,
+        )
+        return np.array(Image.fromarray(pixels).resize((w, h), how, box=box))
 
     def _level_for(self, downsample: float) -> int:
         fitting = [
             i for i, info in enumerate(self.levels) if info.downsample <= downsample * (1 + SAME_SCALE)
         ]
         return max(fitting, key=lambda i: self.levels[i].downsample, default=0)
-
-    def _read_in_halves(self, region: Region, downsample: float) -> UInt8Array:
-        """Bound the memory that a large reduction needs."""
-        y, x, h, w = region.y, region.x, region.height, region.width
-        if h >= w:
-            parts = Region(y, x, h // 2, w), Region(y + h // 2, x, h - h // 2, w)
-        else:
-            parts = Region(y, x, h, w // 2), Region(y, x + w // 2, h, w - w // 2)
-        return np.concatenate(
-            [self.read_downsampled(part, downsample) for part in parts], axis=0 if h >= w else 1
-        )
 
     def thumbnail(self, max_px: int = 512) -> UInt8Array:
         """Return the whole slide with its longer side ``max_px`` pixels at most, (H, W, 3) uint8."""
@@ -297,6 +293,8 @@ def open_slide(path: Path | str, mpp: float | None = None) -> SlideReader:
 
     Raises
     ------
+    SlideError
+        ``mpp`` is not between 0.01 and 100.
     SlideNotFound
         There is no such file.
     SlideUnreadable
@@ -308,6 +306,7 @@ def open_slide(path: Path | str, mpp: float | None = None) -> SlideReader:
     from napari_histogan.slides.zarr_pyramid import ZarrReader
 
     path = Path(path)
+    _check_given(mpp, path.name)
     if not path.exists():
         raise SlideNotFound(f"there is no slide at {path}", "", "check the path, or add the slide again")
     suffix = path.suffix.lower()
@@ -325,6 +324,10 @@ def open_slide(path: Path | str, mpp: float | None = None) -> SlideReader:
     return OpenSlideReader(path, mpp)
 
 
-def _reduced(pixels: UInt8Array, factor: int) -> UInt8Array:
-    """Average blocks of ``factor`` x ``factor`` pixels."""
-    return np.array(Image.fromarray(pixels).reduce(factor))
+def _check_given(mpp: float | None, name: str) -> None:
+    if mpp is not None and not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
+        raise SlideError(
+            f"the resolution given for {name} is {mpp} um/px",
+            f"a value between {_MPP_RANGE[0]} and {_MPP_RANGE[1]} um/px",
+            "give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x",
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
 from math import ceil
 from pathlib import Path
@@ -183,16 +184,23 @@ def _refuse_unknown_compression(pages: list[Any]) -> None:
 
 def _refuse_cut_off(path: Path, tiff: tifffile.TiffFile, pages: list[Any]) -> None:
     length = tiff.filehandle.size
-    needed = max(
-        (o + n for page in pages for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)),
-        default=0,
-    )
-    if needed > length or not needed:
+    ends = [o + n for page in pages for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    needed = max([*ends, _next_directory(tiff)], default=0)
+    if needed > length or not any(ends):
         raise SlideUnreadable(
             f"{path.name} is cut off: it has {length:,} bytes",
             f"{needed:,} bytes or more, by its own directory",
             "copy the file again",
         )
+
+
+def _next_directory(tiff: tifffile.TiffFile) -> int:
+    """Return where the directory after the last readable one should be; 0 in a whole file."""
+    last, form, file = tiff.pages[len(tiff.pages) - 1], tiff.tiff, tiff.filehandle
+    file.seek(last.offset)
+    (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(last.offset + form.tagnosize + tags * form.tagsize)
+    return int(struct.unpack(form.offsetformat, file.read(form.offsetsize))[0])
 
 
 def _planes(series: Any, name: str) -> list[_ChannelsFirst]:
