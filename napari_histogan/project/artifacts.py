@@ -241,7 +241,7 @@ def pick_artifact(found: Sequence[Artifact], reference: str, kind: str | None = 
     verbs = " or ".join(f"histogan {stage.replace('_', '-')}" for stage in stages)
     what = kind.replace("_", " ") if kind else "result"
     if not found:
-        raise ArtifactMissing(f"the project has no {what} yet", f"a {what}", f"run {verbs} first")
+        raise ArtifactMissing(f"the project has no {what} yet", "", f"run {verbs} first")
     parts = re.fullmatch(r"(?:([a-z_]+)/)?(\d+)", reference.strip().rstrip("/"))
     for artifact in reversed(found):
         folders = (None, artifact.path.parent.name, artifact.kind)

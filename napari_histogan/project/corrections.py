@@ -147,12 +147,26 @@ def _read_correction(folder: Path) -> Correction:
     """Read one corrected region."""
     place = read_json(folder / "region.json")
     try:
-        region = Region(int(place["y"]), int(place["x"]), int(place["height"]), int(place["width"]))
         mask = read_npy((folder / "mask.npy").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ProjectDamaged(f"the mask of {folder} cannot be read: {error}", "a uint8 npy file") from error
+    return correction_from(folder.name, place, mask)
+
+
+def correction_from(name: str, place: dict[str, Any], mask: NDArray[np.uint8]) -> Correction:
+    """Build a correction from the content of its files.
+
+    Raises
+    ------
+    ProjectDamaged
+        If they do not fit each other.
+    """
+    try:
+        region = Region(int(place["y"]), int(place["x"]), int(place["height"]), int(place["width"]))
         if mask.shape != region.size.shape:
             raise ValueError(f"the mask is {mask.shape}, its region {region.size.shape}")
         return Correction(
-            name=folder.name,
+            name=name,
             slide=str(place["slide"]),
             region=region,
             mpp=float(place["mpp"]),
@@ -161,5 +175,5 @@ def _read_correction(folder: Path) -> Correction:
             author=str(place.get("author", "")),
             created=str(place.get("created", "")),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ProjectDamaged(f"the correction {folder} cannot be read: {error}", "region and mask") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProjectDamaged(f"the correction {name} is damaged: {error}", "region and mask") from error

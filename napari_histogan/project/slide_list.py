@@ -89,15 +89,22 @@ def read_slides(root: Path) -> list[SlideEntry]:
     ProjectDamaged
         If ``slides.json`` cannot be read.
     """
-    if not (root / FILE).exists():
-        return []
+    return slides_from(read_json(root / FILE), root) if (root / FILE).exists() else []
+
+
+def slides_from(rows: Any, root: Path) -> list[SlideEntry]:
+    """Return the slides that the content of a ``slides.json`` lists.
+
+    Raises
+    ------
+    ProjectDamaged
+        If an entry is incomplete.
+    """
     try:
-        return [_resolved(_from_dict(row), root) for row in read_json(root / FILE)]
+        return [_resolved(_from_dict(row), root) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ProjectDamaged):
-            raise
         raise ProjectDamaged(
-            f"{root / FILE} has an incomplete entry: {error!r}", "entries as add-slides writes them"
+            f"{FILE} of {root} has an incomplete entry: {error!r}", "entries as add-slides writes them"
         ) from error
 
 

@@ -1,0 +1,368 @@
+"""The command line: ``histogan STAGE PROJECT [--config x.toml] [--field value] [--dry-run]``.
+
+Each stage is a verb with the name of its function in :mod:`napari_histogan.pipeline`.
+A stage runs as a job of its own: closing the terminal does not end it.  Exit codes:
+0 done, 1 failed, 2 not understood, 3 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_histogan import __version__
+from napari_histogan.cli_options import Parser, add_stage_options, read_config
+from napari_histogan.config import STAGES, StageConfig, dump_config
+from napari_histogan.errors import HistoganError, JobError, ProjectError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from napari_histogan.jobs.job import Job
+
+DONE, FAILED, STOPPED = 0, 1, 3
+DOCK = "napari_histogan.widgets.launch"
+"""Module that opens napari with the dock when run; the command line imports nothing of it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line without the program's name; those of this process if None.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 failed, 3 stopped.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except HistoganError as error:
+        print(f"histogan: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except KeyboardInterrupt:
+        return STOPPED
+    return code
+
+
+def _parser() -> Parser:
+    """Return the parser of all verbs."""
+    parser = Parser(
+        prog="histogan",
+        description="Learn to paint tissue, paint a few samples, segment whole slides.",
+        epilog="`histogan VERB --help` tells the settings of a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"histogan {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str, usage: str = "") -> Parser:
+        found: Parser = verbs.add_parser(name, help=text, description=text, usage=usage or None)
+        found.set_defaults(run=run, parser=found)
+        return found
+
+    _add_project_verbs(verb)
+    for stage, model in STAGES.items():
+        text = (model.__doc__ or "").strip().splitlines()[0]
+        name = stage.replace("_", "-")
+        one = verb(name, _run_stage, text, f"histogan {name} PROJECT [--config FILE] [--field value ...]")
+        one.set_defaults(model=model)
+        _project(one)
+        one.add_argument("--config", metavar="FILE", help="TOML with settings; options win over it")
+        one.add_argument("--dry-run", action="store_true", help="show settings and inputs, do nothing")
+        one.add_argument("--detach", action="store_true", help="start the job and return at once")
+        one.add_argument("--foreground", action="store_true", help="work in this process; for schedulers")
+        one.add_argument(
+            "--new", action="store_true", help="do not go on with a stopped run of these settings"
+        )
+        add_stage_options(one, model)
+    _add_job_verbs(verb)
+    return parser
+
+
+def _add_project_verbs(verb: Callable[..., Parser]) -> None:
+    """Add the verbs that make, open, and show projects."""
+    one = verb("demo", _demo, "Try everything on a small slide that comes along.")
+    one.add_argument("folder", nargs="?", type=Path, default=Path("histogan-demo"), help="where; made if new")
+    one.add_argument("--from", dest="start", choices=["gan"], help="also train the generator anew")
+    one.add_argument("--no-open", action="store_true", help="do not open napari at the end")
+    one = _project(verb("new", _new, "Make a project in a new or empty folder."))
+    one.add_argument("--name", help="what people read; the folder's name if not given")
+    one.add_argument("--classes", default="", metavar="NAMES", help='classes, such as "epidermis,dermis"')
+    _project(verb("open", _open, "Open napari with the project."))
+    one = _project(verb("status", _status, "Tell what there is, what is behind, and what to do next."))
+    one.add_argument("--json", action="store_true", help="for programs")
+    one = _project(verb("show", _show, "Show a result: settings, summary, and what it was made from."))
+    one.add_argument(
+        "artifact", nargs="?", default="", help="such as generators/0003; the newest if not given"
+    )
+    one.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_job_verbs(verb: Callable[..., Parser]) -> None:
+    """Add the verbs that look after jobs and files."""
+    run: dict[str, Any] = {
+        "nargs": "?",
+        "default": "",
+        "metavar": "RUN",
+        "help": "number of the run; the newest if not given",
+    }
+    _project(verb("stop", _stop, "Ask a job to save its state and end.")).add_argument("run_number", **run)
+    one = _project(verb("resume", _resume, "Let a stopped or failed job go on from its last checkpoint."))
+    one.add_argument("run_number", **run)
+    one.add_argument("--detach", action="store_true", help="return at once")
+    _project(verb("verify", _verify, "Compare every result with its recorded hashes."))
+    one = _project(verb("clean", _clean, "Remove half-written files and checkpoints of finished runs."))
+    one.add_argument("--dry-run", action="store_true", help="only tell")
+    one = _project(verb("backup", _backup, "Save masks, corrections, labels, and classes to one zip."))
+    one.add_argument("file", type=Path, help="the zip")
+    one = verb("restore", _restore, "Bring a backup into a project, or into a new folder.")
+    one.add_argument("file", type=Path, help="the zip")
+    _project(one)
+
+
+def _project(parser: Parser) -> Parser:
+    """Add the project folder."""
+    parser.add_argument("project", type=Path, metavar="PROJECT", help="the project's folder")
+    return parser
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+# Stages and jobs
+
+
+def _run_stage(options: argparse.Namespace) -> int:
+    """Run a stage as a job and follow it."""
+    from napari_histogan.jobs.runner import find_unfinished, resume_job, start_job, with_absolute_paths
+    from napari_histogan.project.reads import what_it_reads
+    from napari_histogan.project.store import Project
+
+    project = Project.open(options.project)
+    config: StageConfig = with_absolute_paths(read_config(options.model, options))
+    reads = what_it_reads(project, config)
+    if options.dry_run:
+        print(dump_config(config).rstrip())
+        for item in reads or ["nothing"]:
+            print(f"# reads {item}")
+        return DONE
+    if options.foreground:
+        from napari_histogan.jobs.worker import main as work
+
+        found = None if options.new else find_unfinished(project.root, config)
+        return work([str(found.run_dir if found else project.new_run(config))])
+    found = None if options.new else find_unfinished(project.root, config)
+    offset = found.events()[1] if found else 0
+    if found:
+        print(f"{found.run_dir.name} has these settings and is not finished; it goes on")
+    job = resume_job(found.run_dir) if found else start_job(project.root, config)
+    return _detached(job) if options.detach else _follow(job, offset)
+
+
+def _detached(job: Job) -> int:
+    """Say how to come back to a job."""
+    print(f"{job.run_dir.name} works in the background; see: histogan status {job.project_root}")
+    return DONE
+
+
+def _follow(job: Job, offset: int = 0) -> int:
+    """Show a job's progress until it ends; Ctrl-C asks it to stop, a second one leaves it alone."""
+    from napari_histogan.cli_progress import JobDisplay
+    from napari_histogan.jobs.runner import follow_job
+
+    asked = False
+    with JobDisplay(_console(), job.run_dir.name) as display:
+        while True:
+            try:
+                for event in follow_job(job, offset):
+                    if event is not None:
+                        display.show(event)
+                break
+            except KeyboardInterrupt:
+                if asked:
+                    display.say("left alone; it stops by itself")
+                    return STOPPED
+                asked = True
+                offset = job.events()[1]
+                job.request_stop()
+                display.say("asked to stop; it saves its state first (Ctrl-C again leaves it alone)")
+    status = job.status()
+    if status.state == "done":
+        print(f"{job.run_dir.name}: done, {status.artifact}")
+        return DONE
+    if status.state == "stopped":
+        print(f"{job.run_dir.name}: stopped; go on with: histogan resume {job.project_root} {job.number}")
+        return STOPPED
+    print(f"histogan: {(status.error or {}).get('message', 'the job failed')}", file=sys.stderr)
+    return FAILED
+
+
+def _pick_job(options: argparse.Namespace, states: tuple[str, ...], what: str) -> Job:
+    """Return the run that the command names, or the newest in one of some states."""
+    from napari_histogan.jobs.runner import list_jobs
+    from napari_histogan.project.store import Project
+
+    jobs = list_jobs(Project.open(options.project).root)
+    if options.run_number:
+        number = options.run_number.split("-")[0]
+        named = [job for job in jobs if number.isdecimal() and job.number == int(number)]
+        if not named:
+            names = ", ".join(job.run_dir.name for job in jobs) or "one; there are none"
+            raise JobError(f"there is no run {options.run_number!r}", names)
+        return named[0]
+    fitting = [job for job in jobs if job.status().state in states]
+    if not fitting:
+        raise JobError(f"no job {what}", "", "look with: histogan status PROJECT")
+    return fitting[-1]
+
+
+def _stop(options: argparse.Namespace) -> int:
+    """Ask a job to stop."""
+    job = _pick_job(options, ("running", "queued"), "is at work")
+    if not job.is_alive():
+        raise JobError(f"{job.run_dir.name} is not at work; it is {job.status().state}")
+    job.request_stop()
+    print(f"{job.run_dir.name} was asked to stop; it saves its state first")
+    return DONE
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """Resume a job and follow it."""
+    from napari_histogan.jobs.runner import resume_job
+
+    found = _pick_job(options, ("stopped", "failed"), "is stopped or failed")
+    offset = found.events()[1]
+    job = resume_job(found.run_dir)
+    return _detached(job) if options.detach else _follow(job, offset)
+
+
+# Projects
+
+
+def _new(options: argparse.Namespace) -> int:
+    """Make a project."""
+    from napari_histogan.labels.classes import ClassTable
+    from napari_histogan.project.store import Project
+
+    names = [name for name in options.classes.split(",") if name.strip()]
+    project = Project.create(options.project, options.name, ClassTable.from_names(names))
+    print(f"made {project.root}; next: histogan add-slides {options.project} --paths FILE")
+    return DONE
+
+
+def _open(options: argparse.Namespace) -> int:
+    """Open napari in a process of its own."""
+    from napari_histogan.project.store import Project
+
+    root = Project.open(options.project).root
+    if importlib.util.find_spec("napari") is None:
+        raise ProjectError("napari is not installed", "", 'pip install "napari-histogan[all]"')
+    return subprocess.call([sys.executable, "-P", "-m", DOCK, str(root)])
+
+
+def _demo(options: argparse.Namespace) -> int:
+    """Run the demo."""
+    demo = importlib.import_module("napari_histogan.demo")
+    demo.run_demo(options.folder, options.start == "gan", not options.no_open, _console())
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Tell what there is and what to do next."""
+    from napari_histogan.cli_tables import status_json, status_tables
+    from napari_histogan.jobs.runner import list_jobs
+    from napari_histogan.project.overview import overview
+    from napari_histogan.project.store import Project
+
+    project = Project.open(options.project)
+    found, jobs = overview(project), list_jobs(project.root)
+    if options.json:
+        print(json.dumps(status_json(project, found, jobs), indent=1))
+    else:
+        console = _console()
+        for part in status_tables(project, found, jobs, str(options.project)):
+            console.print(part)
+    return DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    """Show one result."""
+    from napari_histogan.cli_tables import artifact_json, artifact_text
+    from napari_histogan.project.store import Project
+
+    project = Project.open(options.project)
+    artifact = project.find(options.artifact)
+    if options.json:
+        print(json.dumps(artifact_json(artifact), indent=1))
+    else:
+        print(artifact_text(artifact, project.family(artifact)))
+    return DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Compare every result with its hashes."""
+    from napari_histogan.project.artifacts import verify_artifact
+    from napari_histogan.project.store import Project
+
+    damaged = 0
+    artifacts = Project.open(options.project).artifacts()
+    for artifact in artifacts:
+        problems = verify_artifact(artifact)
+        damaged += bool(problems)
+        print(f"{artifact.id}: {'; '.join(problems) or 'whole'}")
+    print(f"{len(artifacts) - damaged} of {len(artifacts)} results are whole")
+    return FAILED if damaged else DONE
+
+
+def _clean(options: argparse.Namespace) -> int:
+    """Remove what nobody needs."""
+    from napari_histogan.project.cleaning import leftovers, remove
+    from napari_histogan.project.store import Project
+
+    root = Project.open(options.project).root
+    found = leftovers(root)
+    for item in found:
+        print(f"{item.path.relative_to(root)}: {item.why}, {item.size:,} bytes")
+    freed = sum(item.size for item in found) if options.dry_run else remove(found)
+    print(f"{freed:,} bytes {'would be' if options.dry_run else 'were'} freed")
+    return DONE
+
+
+def _backup(options: argparse.Namespace) -> int:
+    """Save human work."""
+    from napari_histogan.project.backup import back_up
+    from napari_histogan.project.store import Project
+
+    count = back_up(Project.open(options.project), options.file)
+    print(f"{options.file}: {count} files of labels, {options.file.stat().st_size:,} bytes")
+    return DONE
+
+
+def _restore(options: argparse.Namespace) -> int:
+    """Bring human work back."""
+    from napari_histogan.project.backup import restore
+
+    project = restore(options.file, options.project)
+    print(f"restored {options.file} into {project.root}")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What a project has, what is behind, and what to do next, in the order of the data flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from napari_histogan.project.artifacts import KINDS, Artifact, stages_making
+from napari_histogan.project.store import Project
+
+PAINT = "paint"
+OPTIONAL = {"evaluation", "corrections"}
+"""Kinds that the flow goes on without."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """One line of the overview.
+
+    Attributes
+    ----------
+    stage
+        Stage (the first one that makes the kind), or "paint" for human work.
+    kind
+        Kind of artifact; "" for human work.
+    count
+        How many there are; for painting, how many samples are painted.
+    newest
+        Id of the newest; "" if there is none.
+    summary
+        Of the newest.
+    behind
+        Why the newest is behind what it was made from; "" if it is not.
+    """
+
+    stage: str
+    kind: str
+    count: int
+    newest: str
+    summary: dict[str, Any]
+    behind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What :func:`overview` returns: the stages in order, and the next step as a sentence."""
+
+    stages: tuple[StageState, ...]
+    next_stage: str
+    next_step: str
+
+
+def overview(project: Project) -> Overview:
+    """Look at a project as a whole; reads records only, no results."""
+    behind = {stale.artifact.id: stale.reason for stale in project.stale()}
+    stages: list[StageState] = []
+    for kind in KINDS:
+        artifacts = project.artifacts(kind)
+        stages.append(_state(kind, artifacts, behind))
+        if kind == "samples":
+            stages.append(_painting(project, artifacts))
+    stage, step = _next(project, stages)
+    return Overview(tuple(stages), stage, step)
+
+
+def _state(kind: str, artifacts: list[Artifact], behind: dict[str, str]) -> StageState:
+    """Return the line of one kind."""
+    stage = stages_making(kind)[0]
+    if not artifacts:
+        return StageState(stage, kind, 0, "", {}, "")
+    newest = artifacts[-1]
+    return StageState(
+        newest.stage, kind, len(artifacts), newest.id, newest.summary, behind.get(newest.id, "")
+    )
+
+
+def _painting(project: Project, samples: list[Artifact]) -> StageState:
+    """Return the line of the masks of the newest samples."""
+    painted = project.painted(samples[-1]) if samples else []
+    corrected = len(project.corrections())
+    newest = f"masks/{samples[-1].number:04d}" if painted else ""
+    return StageState(PAINT, "", len(painted), newest, {"corrections": corrected}, "")
+
+
+def _next(project: Project, stages: list[StageState]) -> tuple[str, str]:
+    """Return the stage to run next and a sentence that says so."""
+    if not project.slides() and not any(state.count for state in stages):
+        return "add_slides", "Add slides: histogan add-slides PROJECT --paths FILE"
+    if project.classes.num_classes < 2 and any(s.kind == "samples" and s.count for s in stages):
+        return PAINT, "Define two classes or more, in the dock or with histogan new --classes."
+    has_generator = any(s.kind == "generator" and s.count for s in stages)
+    for state in stages:
+        verb = f"histogan {state.stage.replace('_', '-')} PROJECT"
+        needless = has_generator and state.kind in ("slides", "patches")
+        if state.kind in OPTIONAL or (needless and not state.count):
+            continue
+        if state.count == 0:
+            if state.stage == PAINT:
+                return PAINT, "Paint some samples: histogan open PROJECT"
+            return state.stage, f"Next: {verb}"
+        if state.behind:
+            return state.stage, f"{state.newest} is behind ({state.behind}): {verb}"
+    return "", "Everything is up to date. Look at the heatmap and correct it: histogan open PROJECT"

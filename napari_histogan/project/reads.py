@@ -1,0 +1,125 @@
+"""Which results of earlier stages a config takes; asked before a job starts, and by dry runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_histogan.config import StageConfig
+from napari_histogan.errors import ConfigError, LabelError
+from napari_histogan.project.artifacts import KINDS
+from napari_histogan.project.store import Project
+
+_NAMED_BY_FIELD = {
+    "train_gan": ("patches",),
+    "sample_images": ("generator",),
+    "train_pixel_classifier": ("samples",),
+    "synthesize_dataset": ("pixel_classifier",),
+    "predict_heatmap": ("segmenter",),
+    "evaluate": ("heatmap",),
+}
+"""Fields that name an artifact of the kind of the same name; empty takes the newest."""
+
+_STARTS_FROM = {"train_gan": "generator", "train_segmenter": "segmenter"}
+"""Kind of the artifact that the field ``init`` may name."""
+
+
+def what_it_reads(project: Project, config: StageConfig) -> list[str]:
+    """Return what a stage would read, one clause each.
+
+    Parameters
+    ----------
+    project
+        Where the stage would run.
+    config
+        Its config.
+
+    Raises
+    ------
+    ArtifactMissing
+        If an earlier stage has to run first.
+    ConfigError
+        If a file that the config names is not there.
+    LabelError
+        If something must be painted or corrected first.
+    SlideNotFound
+        If there is no such slide.
+    """
+    values = dict(config)
+    reads = [
+        project.artifact(values[kind], kind).id
+        for kind in _NAMED_BY_FIELD.get(config.stage, ())
+        if kind in KINDS
+    ]
+    if values.get("init"):
+        reads.append(project.artifact(values["init"], _STARTS_FROM[config.stage]).id)
+    reads += _slides(project, config)
+    if config.stage == "train_pixel_classifier":
+        reads.append(_painted(project, values["samples"]))
+    if config.stage == "train_segmenter":
+        reads += _sources(project, values["sources"])
+    if config.stage == "merge_corrections":
+        reads += _corrections(project, values["regions"])
+    return reads + _files(config)
+
+
+def _slides(project: Project, config: StageConfig) -> list[str]:
+    """Return the slides that a stage opens."""
+    values = dict(config)
+    if config.stage == "extract_patches":
+        entries = [project.slide(name) for name in values["slides"]] or project.slides() or [project.slide()]
+        return [f"slide {entry.name} ({entry.path})" for entry in entries]
+    if config.stage == "predict_heatmap":
+        entry = project.slide(values["slide"])
+        return [f"slide {entry.name} ({entry.path})"]
+    return []
+
+
+def _painted(project: Project, samples: str) -> str:
+    """Return how many masks there are to learn from."""
+    source = project.artifact(samples, "samples")
+    count = len(project.painted(source))
+    if not count:
+        raise LabelError(
+            f"no sample of {source.id} is painted", "one painted sample or more", "paint in the dock first"
+        )
+    return f"{count} painted masks of {source.id}"
+
+
+def _sources(project: Project, references: tuple[str, ...]) -> list[str]:
+    """Return the training sources of the segmenter."""
+    if references:
+        found = [project.find(reference) for reference in references]
+        for artifact in found:
+            if artifact.kind not in ("dataset", "corrections"):
+                raise ConfigError(f"{artifact.id} is a {artifact.kind}", "a data set or merged corrections")
+        return [artifact.id for artifact in found]
+    newest = [found[-1].id for kind in ("dataset", "corrections") if (found := project.artifacts(kind))]
+    return newest or [project.artifact("", "dataset").id]
+
+
+def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:
+    """Return the corrected regions."""
+    known = [correction.name for correction in project.corrections()]
+    missing = [name for name in names if name not in known]
+    if missing or not known:
+        raise LabelError(
+            f"there is no corrected region {missing[0]!r}" if missing else "nothing was corrected yet",
+            f"one of {', '.join(known)}" if known else "one corrected region or more",
+            "correct a region in the dock first",
+        )
+    return [f"corrected region {name}" for name in names or known]
+
+
+def _files(config: StageConfig) -> list[str]:
+    """Return the files outside of the project that a config names."""
+    paths: list[Path] = []
+    for value in dict(config).values():
+        paths += [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Path)]
+    for path in paths:
+        if path == Path() or not path.exists():
+            raise ConfigError(
+                f"there is no file {path}" if path != Path() else f"{config.stage} was given no file",
+                "a file that exists",
+                "check the path",
+            )
+    return [str(path) for path in paths]
