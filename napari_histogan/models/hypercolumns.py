@@ -1,27 +1,21 @@
 """Hypercolumns, the per-pixel features of DatasetGAN (section 3.1), without ever building them.
 
-A hypercolumn is what a pixel's position reads in all feature maps of the generator once they
-are upsampled to the size of the image.  Built as such it takes 1.2 GiB for one 256 px image
-and 20 GiB for one of 1024 px.  Two facts make that unnecessary:
+A hypercolumn is what a pixel's position reads in all feature maps of the generator once they are upsampled
+to the size of the image.  Built as such it takes 1.2 GiB for one 256 px image and 20 GiB for one of
+1024 px.  Neither use needs that:
 
-* Upsampling and a linear layer commute, W up(f) = up(W f).  :class:`HypercolumnProjection`
-  multiplies every *native* map by its slice of the classifier's first layer and upsamples
-  the result.
-* A bilinear surface is straight between the centers of its native pixels.  On the grid of pixel
-  *corners* of the next finer level all coarser kinks fall on grid points, so the running sum can be
-  refined by two, level by level, without error.  (On the grid of centers, where networks usually
-  upsample by two, repeating it is only close to upsampling straight to the image.)
+* Labelling images begins with a linear layer, and a linear layer commutes with upsampling:
+  :mod:`~napari_histogan.models.hypercolumn_projection`.
+* Training reads few pixels; :func:`gather_hypercolumns` takes just those, from at most four native
+  neighbors each.
 
-Training reads few pixels, so :func:`gather_hypercolumns` takes just those, from at most four native
-neighbors each.
-
-Frames: maps are (N, C, r, r); r and the image side R are powers of two; all upsampling has the
-geometry of ``align_corners=False``.
+Frames: maps are (N, C, r, r); r and the image side R are powers of two; all upsampling goes straight from r
+to R with the geometry of ``align_corners=False``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -175,8 +169,10 @@ class FeatureStatistics:
 
     def __init__(self, layout: FeatureLayout) -> None:
         self.layout = layout
-        self._count = {r: 0 for r in layout.resolutions}
-        self._mean = {r: torch.zeros(layout.level_channels(r), dtype=torch.float64) for r in layout.resolutions}
+        self._count = dict.fromkeys(layout.resolutions, 0)
+        self._mean = {
+            r: torch.zeros(layout.level_channels(r), dtype=torch.float64) for r in layout.resolutions
+        }
         self._square = {r: torch.zeros_like(m) for r, m in self._mean.items()}
 
     def update(self, maps: Sequence[FeatureMap]) -> None:
@@ -253,243 +249,3 @@ def _neighbors(position: Tensor, r: int, size: int) -> tuple[Tensor, Tensor, Ten
     native = ((position.float() + 0.5) * (r / size) - 0.5).clamp(0, r - 1)
     low = native.floor()
     return low.long(), (low.long() + 1).clamp(max=r - 1), native - low
-
-
-class Band(NamedTuple):
-    """A part of a batch: images ``first`` to ``last``, rows ``top`` to ``bottom`` (ends exclusive)."""
-
-    first: int
-    last: int
-    top: int
-    bottom: int
-
-
-class HypercolumnProjection:
-    """A linear layer on hypercolumns, computed on the native maps and in bands.
-
-    Parameters
-    ----------
-    layout
-        The hypercolumn.
-    weight
-        (C, D) float32.
-    bias
-        (D,) float32.
-    mean, std
-        (C,) float32; channels are standardized by them.  Folded into weight and bias, so it costs nothing.
-    mode
-        How maps are upsampled.
-    dtype
-        What to multiply in: float32, or bfloat16 (sums are float32 inside a product, and are rounded
-        between levels).  The folded bias is that of the rounded weights.
-    fuse
-        So many of the finest levels are upsampled *before* the product, in one product.  That costs
-        multiplications and saves passes over D channels: a gain where products are nearly free.  None
-        decides by ``dtype``.
-    """
-
-    def __init__(
-        self,
-        layout: FeatureLayout,
-        weight: Tensor,
-        bias: Tensor,
-        mean: Tensor | None = None,
-        std: Tensor | None = None,
-        mode: Interpolation = "bilinear",
-        dtype: torch.dtype = torch.float32,
-        fuse: int | None = None,
-    ) -> None:
-        if weight.ndim != 2 or weight.shape[0] != layout.channels:
-            raise ModelError(
-                f"the first layer has weights {tuple(weight.shape)}", f"({layout.channels}, D) for these features"
-            )
-        self.layout, self.mode, self.dtype, self.width = layout, mode, dtype, weight.shape[1]
-        scaled = (weight if std is None else weight / std[:, None]).to(dtype)
-        shift = torch.zeros_like(bias) if mean is None else mean @ scaled.float()
-        self.bias = (bias - shift).to(dtype)
-        count = _levels_to_fuse(layout, dtype) if fuse is None else fuse
-        self._coarse = layout.resolutions[: len(layout.resolutions) - count]
-        self._fine = layout.resolutions[len(self._coarse) :]
-        self._weight: dict[int, Tensor] = {}
-        start = 0
-        for r in self._coarse:
-            self._weight[r] = scaled[start : start + layout.level_channels(r)].contiguous()
-            start += layout.level_channels(r)
-        self.fine_weight = scaled[start:].contiguous()
-
-    def bands(self, count: int, pixels: int) -> Iterator[Band]:
-        """Cut ``count`` images into bands of about ``pixels`` pixels: whole images, or rows of one."""
-        size = self.layout.size
-        if size * size <= pixels:
-            step = pixels // (size * size)
-            for first in range(0, count, step):
-                yield Band(first, min(first + step, count), 0, size)
-            return
-        rows = max(pixels // size, 1)
-        for first in range(count):
-            for top in range(0, size, rows):
-                yield Band(first, first + 1, top, min(top + rows, size))
-
-    def __call__(self, levels: dict[int, Tensor], band: Band) -> Tensor:
-        """Project the hypercolumns of a band.
-
-        Parameters
-        ----------
-        levels
-            From :func:`native_levels`, in this projection's dtype.
-        band
-            What to compute; the memory taken grows with the band only.
-
-        Returns
-        -------
-        Tensor
-            (P, D), pixels in the order image, row, column.
-        """
-        below = self.coarse(levels, band)
-        fine = self.fine(levels, band)
-        if fine is None:
-            return self.bias.expand(0, -1) if below is None else below
-        return torch.addmm(self.bias if below is None else below, fine, self.fine_weight)
-
-    def fine(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
-        """Upsample and join the fused levels; (P, C of these levels)."""
-        parts = [self._upsampled(levels[r], r, band) for r in self._fine]
-        if not parts:
-            return None
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return joined.reshape(-1, joined.shape[-1])
-
-    def coarse(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
-        """Project the other levels, upsample, and sum, bias included; (P, D)."""
-        if not self._coarse:
-            return None
-        summed = self._nearest(levels, band) if self.mode == "nearest" else self._bilinear(levels, band)
-        return summed.reshape(-1, self.width)
-
-    def _upsampled(self, level: Tensor, r: int, band: Band) -> Tensor:
-        """Upsample native maps (N, r, r, C) to the rows of a band, (n, rows, R, C)."""
-        step = self.layout.size // r
-        images = level[band.first : band.last]
-        if step == 1:
-            return images[:, band.top : band.bottom]
-        if self.mode == "nearest":
-            low, high = band.top // step, -(-band.bottom // step)
-            rows = images[:, low:high].repeat_interleave(step, 1).repeat_interleave(step, 2)
-            return rows[:, band.top - low * step : band.bottom - low * step]
-        # Rows of centers around the band; the border repeats by itself where they end at an edge.
-        low = max((2 * band.top + 1 - step) // (2 * step), 0)
-        high = min((2 * band.bottom - 1 - step) // (2 * step) + 1, r - 1)
-        up = _resize(images[:, low : high + 1], step)
-        return up[:, band.top - low * step : band.bottom - low * step]
-
-    def _project(self, x: Tensor, r: int, first: bool) -> Tensor:
-        """Multiply native maps (n, h, w, C_r) by their slice of the weights; (n, h, w, D)."""
-        flat = x.reshape(-1, x.shape[-1])
-        # The first level carries the bias: upsampling leaves a constant as it is.
-        y = torch.addmm(self.bias, flat, self._weight[r]) if first else flat @ self._weight[r]
-        return y.view(*x.shape[:3], self.width)
-
-    def _nearest(self, levels: dict[int, Tensor], band: Band) -> Tensor:
-        total: Tensor | None = None
-        for r in self._coarse:
-            step = self.layout.size // r
-            low, high = band.top // step, -(-band.bottom // step)
-            y = self._project(levels[r][band.first : band.last, low:high], r, first=total is None)
-            y = y.repeat_interleave(step, 1).repeat_interleave(step, 2)
-            y = y[:, band.top - low * step : band.bottom - low * step]
-            total = y if total is None else total + y
-        if total is None:
-            raise ModelError("there is no coarse feature map")
-        return total
-
-    def _bilinear(self, levels: dict[int, Tensor], band: Band) -> Tensor:
-        """Sum the upsampled levels; (n, rows, R, D).
-
-        For a level whose pixels are s wide in the image the running sum lives on a grid with a point
-        every s / 2, image edges included: that holds the centers of this level and, because a coarser
-        pixel is at least 2 s wide, the kinks of all coarser ones.
-        """
-        size, start, spacing = self.layout.size, 0, 0
-        total: Tensor | None = None
-        native: Tensor | None = None
-        for r in self._coarse:
-            step = size // r
-            if step <= 2:
-                direct = self._direct(levels, band, r, first=total is None and native is None)
-                native = direct if native is None else native + direct
-                continue
-            half = step // 2
-            top, bottom = band.top // half, -(-band.bottom // half)
-            # Center p, counted with one row repeated above the first, is grid point 2 p - 1.
-            first, last = (top + 1) // 2, -(-(bottom + 1) // 2)
-            x = levels[r][band.first : band.last, max(first - 1, 0) : last]
-            x = _repeat_border(x, above=first == 0, below=last == r + 1)
-            y = _midpoints(self._project(x, r, first=total is None))
-            y = y[:, top - 2 * first + 1 : bottom - 2 * first + 2, 1:-1]
-            if total is not None:
-                refined = _midpoints(total)
-                y = y + refined[:, top - 2 * start : bottom - 2 * start + 1]
-            total, start, spacing = y, top, half
-        if total is None:
-            if native is None:
-                raise ModelError("there is no coarse feature map")
-            return native
-        return self._to_pixels(total, start, spacing, band, native)
-
-    def _direct(self, levels: dict[int, Tensor], band: Band, r: int, first: bool) -> Tensor:
-        """Project a level of the image's own side, or half of it, and bring it to the image."""
-        step = self.layout.size // r
-        low = max((2 * band.top + 1 - step) // (2 * step), 0)
-        high = min((2 * band.bottom - 1 - step) // (2 * step) + 1, r - 1) if step > 1 else band.bottom - 1
-        y = self._project(levels[r][band.first : band.last, low : high + 1], r, first)
-        if step > 1:
-            y = _resize(y, step)
-        return y[:, band.top - low * step : band.bottom - low * step]
-
-    def _to_pixels(
-        self, total: Tensor, start: int, spacing: int, band: Band, native: Tensor | None
-    ) -> Tensor:
-        """Read the running sum (n, h, R / spacing + 1, D) at the pixels of the band, and add ``native``."""
-        while spacing > 2:  # only if finer levels are fused or left out
-            total, start, spacing = _midpoints(total), 2 * start, spacing // 2
-        if spacing == 2:
-            # Doubling with the geometry of pixels puts point j at (j - 1) + 1/2 of the image: exact,
-            # for all pixels lie between grid points.
-            top = band.top + 1 - 2 * start
-            up = _resize(total, 2)[:, top : top + band.bottom - band.top, 1:-1]
-        else:
-            top = band.top - start
-            rows = total[:, top : top + band.bottom - band.top + 1]
-            up = 0.5 * (rows[:, :-1] + rows[:, 1:])
-            up = 0.5 * (up[:, :, :-1] + up[:, :, 1:])
-        return up if native is None else up + native
-
-
-def _levels_to_fuse(layout: FeatureLayout, dtype: torch.dtype) -> int:
-    """Return how many levels to upsample before the product; found by measuring (benchmarks)."""
-    own = int(layout.resolutions[-1] == layout.size)
-    if dtype == torch.float32:
-        return own
-    finest = [r for r in layout.resolutions if 2 * r >= layout.size]
-    rest = sum(layout.level_channels(r) for r in layout.resolutions if r not in finest)
-    return len(layout.resolutions) if rest <= 600 else len(finest)
-
-
-def _resize(x: Tensor, factor: int) -> Tensor:
-    """Upsample (n, h, w, D) by a factor, bilinear, with the geometry of pixels."""
-    y = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear", align_corners=False)
-    return y.permute(0, 2, 3, 1)
-
-
-def _midpoints(x: Tensor) -> Tensor:
-    """Insert the mean between all neighbors: (n, h, w, D) becomes (n, 2 h - 1, 2 w - 1, D)."""
-    size = (2 * x.shape[1] - 1, 2 * x.shape[2] - 1)
-    y = F.interpolate(x.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
-    return y.permute(0, 2, 3, 1)
-
-
-def _repeat_border(x: Tensor, above: bool, below: bool) -> Tensor:
-    """Repeat the outer columns of (n, h, w, C), and the first or last row where asked."""
-    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)
-    rows = ([x[:, :1]] if above else []) + [x] + ([x[:, -1:]] if below else [])
-    return torch.cat(rows, dim=1) if len(rows) > 1 else x

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from napari_histogan.errors import ModelError
+from napari_histogan.models.hypercolumn_projection import HypercolumnProjection
 from napari_histogan.models.hypercolumns import (
     FeatureLayout,
     FeatureStatistics,
-    HypercolumnProjection,
     gather_hypercolumns,
     layout_of,
     native_levels,
@@ -69,7 +69,9 @@ def test_every_cut_into_bands_gives_the_same(rows: int, fuse: int) -> None:
     layout = layout_of(maps, 64)
     weight, bias = torch.randn(layout.channels, 5), torch.randn(5)
     projection = HypercolumnProjection(layout, weight, bias, fuse=fuse)
-    assert relative_error(projected(projection, maps, rows * 64), naive(maps, weight, bias, "bilinear")) < 1e-6
+    assert (
+        relative_error(projected(projection, maps, rows * 64), naive(maps, weight, bias, "bilinear")) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4])
