@@ -1,0 +1,190 @@
+"""Checkpoints of training: everything that a stopped run needs to go on as if it had never stopped.
+
+A checkpoint is one file, written under another name, flushed to the disk, and renamed, so that the newest
+file is whole whenever the machine stops. It holds plain tensors, numbers and strings, and is read without
+executing anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_histogan.errors import CheckpointError, StorageError
+
+State = dict[str, Any]
+_BEST = "best.json"
+
+
+class Checkpoint(NamedTuple):
+    """A state that was loaded, and the step after which it was saved."""
+
+    step: int
+    state: State
+
+
+class CheckpointStore:
+    """A folder of checkpoints: the newest few and the best.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    keep
+        Newest checkpoints to keep; the best is kept besides.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = Path(folder), keep
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, state: State, score: float | None = None) -> Path:
+        """Write a checkpoint and drop those that are no longer needed.
+
+        Parameters
+        ----------
+        step
+            Steps done; a checkpoint of the same step is replaced.
+        state
+            Nested dicts and lists of tensors, numbers, strings and None.
+        score
+            The lower the better; None never counts as best.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; older checkpoints are still there then.
+        """
+        path = self._path(step)
+        _replace(path, lambda temporary: torch.save({"step": step, "state": state}, temporary))
+        best = self._read_best()
+        if score is not None and (best is None or score <= best[1]):
+            text = json.dumps({"step": step, "score": score})
+            _replace(self.folder / _BEST, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        self._prune()
+        return path
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints that are there, oldest first."""
+        return sorted(int(p.stem.removeprefix("step-")) for p in self.folder.glob("step-*.pt"))
+
+    def load_latest(self) -> Checkpoint | None:
+        """Read the newest checkpoint that is whole, or return None where there is none.
+
+        Raises
+        ------
+        CheckpointError
+            If there are checkpoints, but all are damaged.
+        """
+        problem: CheckpointError | None = None
+        for step in reversed(self.steps()):
+            try:
+                return self._read(step)
+            except CheckpointError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """Read the checkpoint with the lowest score, or return None where none has a score.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged.
+        """
+        best = self._read_best()
+        return None if best is None else self._read(best[0])
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}.pt"
+
+    def _read(self, step: int) -> Checkpoint:
+        path = self._path(step)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            return Checkpoint(int(content["step"]), content["state"])
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise CheckpointError(
+                f"the checkpoint {path} is damaged ({error})",
+                "a file written by this program",
+                "delete it to go on from an older one",
+            ) from error
+
+    def _read_best(self) -> tuple[int, float] | None:
+        try:
+            content = json.loads((self.folder / _BEST).read_text(encoding="utf-8"))
+            step, score = int(content["step"]), float(content["score"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (step, score) if self._path(step).exists() else None
+
+    def _prune(self) -> None:
+        best = self._read_best()
+        for step in self.steps()[: -self.keep]:
+            if best is None or step != best[0]:
+                self._path(step).unlink(missing_ok=True)
+
+
+def capture_rng() -> State:
+    """Return the states of the random generators of torch (all devices), numpy and Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [
+            str(name),
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "python": repr(random.getstate()[1]) + "|" + repr(random.getstate()[2]),
+    }
+
+
+def restore_rng(state: State) -> None:
+    """Bring the random generators back to a state of `capture_rng`.
+
+    States of GPUs are restored where their number is the same.
+    """
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    words, gauss_next = state["python"].split("|")
+    numbers = tuple(int(word) for word in words.strip("()").split(","))
+    random.setstate((3, numbers, None if gauss_next == "None" else float(gauss_next)))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside `path`, flush it to the disk, and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"the checkpoint {path} could not be written ({error})",
+            "a writable folder with free space",
+            "free some space and resume; the checkpoint before is kept",
+        ) from error
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
