@@ -22,7 +22,7 @@ from torch import Tensor
 
 from napari_histogan import metrics
 from napari_histogan.config import TrainSegmenterConfig
-from napari_histogan.errors import LabelError, ModelError, Stopped, TrainingDiverged
+from napari_histogan.errors import CheckpointError, LabelError, ModelError, Stopped, TrainingDiverged
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute, resolve
 from napari_histogan.models.unet import UNet, load_segmenter, pixels_to_input, save_segmenter
@@ -117,7 +117,7 @@ def train_segmenter(
             reporter.metric(state.step, **{f"val_{name}": value for name, value in figures.items()})
             reporter.preview("segmenter", _write_preview(preview, reporter.run_dir, state.step))
         if last or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
-            store.save(state.step, state.snapshot(), state.best_figures.get("mcc"))
+            store.save(state.step, state.snapshot())
             saved_at = time.monotonic()
 
     folder = reporter.run_dir / "segmenter"
@@ -191,9 +191,16 @@ class _State:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a snapshot."""
-        self.net.load_state_dict(snapshot["net"])
-        self.averaged.load_state_dict(snapshot["averaged"])
-        self.optimizer.load_state_dict(snapshot["optimizer"])
+        try:
+            self.net.load_state_dict(snapshot["net"])
+            self.averaged.load_state_dict(snapshot["averaged"])
+            self.optimizer.load_state_dict(snapshot["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the run's checkpoint holds another net ({str(error).splitlines()[0]})",
+                f"a U-Net of width {self.net.width} and depth {self.net.depth}",
+                "start a new run; a resumed run must keep its settings",
+            ) from error
         self.step = int(snapshot["step"])
         self.best_figures, self.best_weights = snapshot["best_figures"], snapshot["best_weights"]
 
@@ -267,10 +274,11 @@ def _take_step(
     loss = segmentation_loss(logits, masks, config.loss)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    size = torch.nn.utils.clip_grad_norm_(state.net.parameters(), _MOST_GRADIENT)
-    if not (torch.isfinite(loss) and torch.isfinite(size)):
+    value = float(loss.detach())
+    size = float(torch.nn.utils.clip_grad_norm_(state.net.parameters(), _MOST_GRADIENT))
+    if not (math.isfinite(value) and math.isfinite(size)):
         raise TrainingDiverged(
-            f"at step {state.step} the loss became {float(loss):g} and the gradient {float(size):g}",
+            f"at step {state.step} the loss became {value:g} and the gradient {size:g}",
             "finite numbers",
             "lower the learning rate; resuming goes on from the last checkpoint",
         )
@@ -279,7 +287,7 @@ def _take_step(
     state.optimizer.step()
     # A short average at first, so that random weights do not linger in it.
     _average(state.averaged, state.net, min(config.ema, (1 + state.step) / (10 + state.step)))
-    return float(loss)
+    return value
 
 
 @torch.no_grad()
