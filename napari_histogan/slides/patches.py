@@ -98,8 +98,8 @@ class OrderedPatches(ABC):
     def patch(self, k: int) -> UInt8Array:
         """Return the k-th patch, ``(S, S, 3) uint8``, without moving the position."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, k]))
-        symmetry = int(rng.integers(8)) if self.dihedral else 0
-        return turned(self._draw(k, rng), symmetry)
+        symmetry = int(rng.integers(8))
+        return turned(self._draw(k, rng), symmetry if self.dihedral else 0)
 
     def next_batch(self, n: int) -> UInt8Array:
         """Return the next ``n`` patches, ``(n, S, S, 3) uint8``."""

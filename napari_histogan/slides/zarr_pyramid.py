@@ -22,7 +22,7 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import BaseZarrError
 
-from napari_histogan.errors import SlideNotFound, SlideUnreadable, StorageError
+from napari_histogan.errors import HistoganError, SlideNotFound, SlideUnreadable, StorageError
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.ngff import multiscale_attributes, open_multiscale, scale_um
 from napari_histogan.slides.pixels import to_rgb
@@ -126,23 +126,17 @@ class PyramidWriter:
         chunk: int = 512,
         categorical: bool = False,
     ) -> None:
-        self.path, self.size, self.channels, self.mpp, self.chunk = (
-            Path(path),
-            size,
-            tuple(channels),
-            mpp,
-            chunk,
-        )
-        self.dtype = np.dtype(dtype)
+        self.path, self.size, self.mpp, self.chunk = Path(path), size, mpp, chunk
+        self.channels, self.dtype = tuple(channels), np.dtype(dtype)
         self._categorical = categorical
         self._coarser_lock = threading.Lock()
         try:
-            self.levels = self._existing() if (self.path / "zarr.json").exists() else self._create()
+            self.levels = self._existing() if self._complete() else self._create()
+        except HistoganError:
+            raise
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             raise StorageError(
-                f"{self.path} cannot be written ({error})", "", "free or choose a disk"
+                f"{self.path} cannot be written ({error})", "a writable folder on a disk with free space"
             ) from error
         self._done = set(done_blocks(self.path))
 
@@ -251,7 +245,8 @@ class PyramidWriter:
                 level[:, y : y + h, x : x + w] = block[:, :h, :w]
 
     def _remember(self, region: Region) -> None:
-        line = json.dumps([region.y, region.x, region.height, region.width]) + "\n"
+        # The newline in front ends a line that a machine which died left unfinished.
+        line = "\n" + json.dumps([region.y, region.x, region.height, region.width], separators=(",", ":"))
         fd = os.open(self.path / _BLOCK_LIST, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(fd, line.encode())
@@ -339,8 +334,13 @@ def done_blocks(path: Path) -> list[Region]:
         text = (Path(path) / _BLOCK_LIST).read_text()
     except FileNotFoundError:
         return []
-    # A machine that died while it wrote leaves a last line without an end: not done.
-    return [Region(*json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    regions = []
+    for line in text.split():
+        try:
+            regions.append(Region(*json.loads(line)))
+        except (ValueError, TypeError):
+            continue  # cut off when a machine died: not done
+    return regions
 
 
 def _near_power(downsample: float) -> float:
@@ -365,6 +365,6 @@ def _halved(block: npt.NDArray[Any], categorical: bool) -> npt.NDArray[Any]:
     corners = [block[:, y::2, x::2].astype(wide) for y in (0, 1) for x in (0, 1)]
     total = corners[0] + corners[1] + corners[2] + corners[3]
     if wide == np.uint16:  # the common case, probabilities in percent, in fast integers
-        return ((total + 2) // 4).astype(block.dtype)
+        return np.asarray((total + 2) // 4, block.dtype)
     mean = total / 4
     return np.asarray(np.rint(mean) if block.dtype.kind in "iu" else mean, block.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ class SlideReaderTests:
         levels = slide.pyramid()
         assert levels[0].shape == expected.shape
         assert max(levels[-1].shape) <= 1024
-        for fine, coarse in zip(levels, levels[1:], strict=False):
+        for fine, coarse in pairwise(levels):
             assert coarse.shape[0] == -(-fine.shape[0] // 2)
         box = np.s_[500:600:3, -200:-100, :2]
         np.testing.assert_array_equal(levels[0][box], expected[box])
