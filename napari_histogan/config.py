@@ -170,6 +170,11 @@ class TrainPixelClassifierConfig(StageConfig):
     pixels_per_image: int = _more(
         4096, "Most pixels taken from one painted image.", "pixels", ge=16, le=16_777_216
     )
+    preset: Literal["plain", "datasetgan", "hdgan"] = _more(
+        "plain",
+        "plain: standardized features; datasetgan: batch norm, raw features; hdgan: batch norm, dropout, "
+        "smoothed labels, SGD (its paper takes blocks 5 and learning_rate 1e-4).",
+    )
     samples: str = _more("", "Painted samples to learn from; empty takes the newest.")
 
 
