@@ -101,6 +101,19 @@ def lazy_adam(network: nn.Module, learning_rate: float, regularized_every: int |
     return torch.optim.Adam(network.parameters(), lr=learning_rate * ratio, betas=betas, eps=1e-8, fused=True)
 
 
+def complete_gradients(network: nn.Module) -> list[Tensor]:
+    """Give parameters without a gradient one of zero, so that Adam counts the same steps for all.
+
+    Regularization does not reach every parameter, the last bias for example. Returns all gradients.
+    """
+    gradients = []
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    return gradients
+
+
 def ema_decay(batch: int, images: int, ema_kimg: float, rampup: float) -> float:
     """Return the share of the old average that one step keeps.
 

@@ -32,6 +32,7 @@ from napari_histogan.progress import Reporter
 from napari_histogan.slides.patches import PatchSource
 from napari_histogan.training.checkpoint import CheckpointStore, State, capture_rng, restore_rng
 from napari_histogan.training.gan_losses import (
+    complete_gradients,
     discriminator_loss,
     ema_decay,
     generator_loss,
@@ -235,7 +236,7 @@ class _Run:
 
     def step(self, optimizer: torch.optim.Adam, network: torch.nn.Module) -> None:
         """Step an optimizer with the gradients collected, unless one of them is not finite."""
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        gradients = complete_gradients(network)
         if not torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()):
             raise TrainingDiverged(
                 f"a gradient is not finite after {self.images / 1000:.1f} kimg",

@@ -1,0 +1,81 @@
+"""Contracts of checkpoints: whole or not at all, newest and best kept, chance restored."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from napari_histogan.errors import CheckpointError, StorageError
+from napari_histogan.training.checkpoint import CheckpointStore, capture_rng, restore_rng
+
+
+def test_state_comes_back(tmp_path):
+    store = CheckpointStore(tmp_path)
+    assert store.load_latest() is None
+    assert store.best() is None
+    state = {"weights": {"w": torch.randn(3)}, "images": 7, "names": ["a", None], "rate": 0.1}
+    store.save(7, state)
+    step, loaded = store.load_latest()
+    assert step == 7
+    assert torch.equal(loaded["weights"]["w"], state["weights"]["w"])
+    assert {k: loaded[k] for k in ("images", "names", "rate")} == {
+        k: state[k] for k in ("images", "names", "rate")
+    }
+
+
+def test_newest_and_best_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    for step, score in ((1, 5.0), (2, 1.0), (3, 4.0), (4, None), (5, 2.0)):
+        store.save(step, {"step": step}, score)
+    assert store.steps() == [2, 4, 5]
+    assert store.best().state == {"step": 2}
+    assert store.load_latest().step == 5
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"] == []
+
+
+def test_a_damaged_newest_file_falls_back_to_the_one_before(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"x": 1})
+    path = store.save(2, {"x": 2})
+    path.write_bytes(path.read_bytes()[:100])
+    assert store.load_latest().step == 1
+    (tmp_path / "step-000000001.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged"):
+        store.load_latest()
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"x": 1})
+    torch.save({"step": 2, "state": {"run": print}}, tmp_path / "step-000000002.pt")
+    assert store.load_latest().step == 1
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"x": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        store.save(2, {"x": 2})
+    assert store.steps() == [1]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_random_generators_go_on_where_they_were(tmp_path):
+    np.random.standard_normal(1)  # leaves a cached second value behind
+    random.gauss(0, 1)
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"rng": capture_rng()})
+
+    def draw() -> tuple[float, float, float]:
+        return torch.randn([]).item(), float(np.random.standard_normal()), random.gauss(0, 1)
+
+    first = draw()
+    assert draw() != first
+    restore_rng(store.load_latest().state["rng"])
+    assert draw() == first
