@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_budgets.py
+	$(BIN)/python scripts/write_architecture.py --check
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
