@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from napari_histogan.errors import NoTissue, SlideTooSmall
+from napari_histogan.errors import NoTissue, SlideTooSmall, Stopped
+from napari_histogan.progress import Reporter
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.tissue import tissue_mask
 
@@ -77,8 +78,11 @@ def plan_patches(
     mpp: float,
     folder: Path,
     weights: Sequence[float] | None = None,
+    reporter: Reporter | None = None,
 ) -> PatchPlan:
     """Find the tissue of each slide and write a plan with its masks to a folder.
+
+    The folder may be renamed afterwards; :meth:`PatchPlan.load` finds the masks again.
 
     Parameters
     ----------
@@ -92,6 +96,8 @@ def plan_patches(
         Gets ``plan.json`` and one mask per slide; must exist.
     weights
         One per slide; equal if not given.
+    reporter
+        Told about each slide; asked whether to stop before each.
 
     Raises
     ------
@@ -100,7 +106,9 @@ def plan_patches(
     SlideTooSmall
         A slide is smaller than a patch.
     NoTissue
-        A slide shows no tissue.
+        A slide shows no tissue, or there are no slides.
+    Stopped
+        The reporter said so; masks written so far are overwritten the next time.
     """
     if not slides:
         raise NoTissue("no slides were given", "one slide or more", "add slides first")
@@ -108,6 +116,10 @@ def plan_patches(
         check_fits(reader, patch_px, mpp)
     planned = []
     for i, reader in enumerate(slides):
+        if reporter:
+            reporter.progress(i, len(slides), "slides", "Finding tissue")
+            if reporter.should_stop():
+                raise Stopped(f"after {i} of {len(slides)} slides")
         path = Path(folder) / f"tissue-{i:04d}.npz"
         tissue_mask(reader).save(path)
         planned.append(
@@ -119,6 +131,8 @@ def plan_patches(
                 float(weights[i]) if weights else 1.0,
             )
         )
+    if reporter:
+        reporter.progress(len(slides), len(slides), "slides", "Finding tissue")
     plan = PatchPlan(patch_px, mpp, tuple(planned))
     plan.save(Path(folder))
     return plan

@@ -13,9 +13,6 @@ from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import LevelInfo, SlideReader
 from napari_histogan.slides.tile_cache import UInt8Array
 
-MAX_PICTURE_PIXELS = 2**30
-"""Larger pictures are refused, because a picture is held in memory whole (3 GB)."""
-
 
 class PictureReader(SlideReader):
     """A picture file; it is decoded whole and held in memory.
@@ -43,15 +40,14 @@ def read_picture(path: Path) -> UInt8Array:
     """
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > MAX_PICTURE_PIXELS:
-                raise SlideUnreadable(
-                    f"{path.name} has {width} x {height} pixels",
-                    f"at most {MAX_PICTURE_PIXELS:,} pixels in a plain picture",
-                    "save it as a tiled TIFF or an OME-Zarr, which are read piece by piece",
-                )
             return to_rgb(np.array(_plain(picture)), path.name)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise SlideUnreadable(
+            f"{path.name} is too large for a plain picture ({error})",
+            f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, because it is held in memory whole",
+            "save it as a tiled TIFF or an OME-Zarr, which are read piece by piece",
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, SlideUnreadable):
             raise
         raise SlideUnreadable(

@@ -66,6 +66,21 @@ class LevelInfo:
     downsample: float
 
 
+def pyramid_levels(sizes: Sequence[Size]) -> list[LevelInfo]:
+    """Return the levels of a pyramid of pictures of these sizes, finest first.
+
+    Sizes are rounded to whole pixels.  Where a power of two explains a size to the
+    pixel, the power is what was meant; the quotient of the sizes is not used then.
+    """
+    levels = []
+    for size in sizes:
+        quotient = sizes[0].width / size.width
+        power = 2.0 ** round(math.log2(quotient))
+        off_px = max(abs(n / power - m) for n, m in zip(sizes[0].shape, size.shape, strict=True))
+        levels.append(LevelInfo(size, power if off_px <= 1 else quotient))
+    return levels
+
+
 class SlideReader(ABC):
     """Reads one slide; all methods may be called from several threads at once.
 

@@ -22,7 +22,7 @@ import zarr
 from napari_histogan.errors import SlideUnreadable
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.pixels import to_rgb
-from napari_histogan.slides.reader import LevelInfo, SlideReader
+from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 
 _CACHE_BYTES = 64 * 2**20
@@ -68,8 +68,7 @@ class TiffReader(SlideReader):
         self._tiles = TileCache(_CACHE_BYTES)
         self._file = path.open("rb")
         self._seek_lock = threading.Lock()
-        levels = [LevelInfo(size, sizes[0].width / size.width) for size in sizes]
-        super().__init__(path, levels, file_mpp(self._tiff), mpp)
+        super().__init__(path, pyramid_levels(sizes), file_mpp(self._tiff), mpp)
 
     def _open_levels(self, path: Path) -> list[Size]:
         """Find pages or planes of each level and return their sizes."""

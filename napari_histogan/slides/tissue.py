@@ -33,7 +33,7 @@ _GLOW_BOUNDS = (0.7, 3.0)
 _LEAST_GLOW = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TissueMask:
     """Tissue at low resolution.
 

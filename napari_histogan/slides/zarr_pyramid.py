@@ -26,7 +26,7 @@ from napari_histogan.errors import HistoganError, SlideNotFound, SlideUnreadable
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.ngff import multiscale_attributes, open_multiscale, scale_um
 from napari_histogan.slides.pixels import to_rgb
-from napari_histogan.slides.reader import LevelInfo, SlideReader
+from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import UInt8Array
 
 _COARSEST_PX = 1024
@@ -58,10 +58,7 @@ class ZarrReader(SlideReader):
             )
         y, x = self._axes.index("y"), self._axes.index("x")
         sizes = [Size(array.shape[y], array.shape[x]) for array in self._arrays]
-        levels = [LevelInfo(size, sizes[0].width / size.width) for size in sizes]
-        # Level sizes are rounded; where they tell a power of two, that is what was meant.
-        levels = [LevelInfo(info.size, _near_power(info.downsample)) for info in levels]
-        super().__init__(path, levels, scale_um(multiscale), mpp)
+        super().__init__(path, pyramid_levels(sizes), scale_um(multiscale), mpp)
 
     def _read_inside(self, region: Region, level: int) -> UInt8Array:
         picks: dict[str, slice] = {"y": region.slices[0], "x": region.slices[1], "c": slice(None)}
@@ -341,11 +338,6 @@ def done_blocks(path: Path) -> list[Region]:
         except (ValueError, TypeError):
             continue  # cut off when a machine died: not done
     return regions
-
-
-def _near_power(downsample: float) -> float:
-    power = 2.0 ** round(np.log2(downsample))
-    return power if abs(downsample / power - 1) < 0.02 else downsample
 
 
 def _level_sizes(size: Size) -> list[Size]:

@@ -11,7 +11,15 @@ import pytest
 import zarr
 from PIL import Image
 
-from napari_histogan.errors import NoTissue, SlideError, SlideNotFound, SlideTooSmall, SlideUnreadable
+from napari_histogan.errors import (
+    NoTissue,
+    SlideError,
+    SlideNotFound,
+    SlideTooSmall,
+    SlideUnreadable,
+    Stopped,
+)
+from napari_histogan.progress import QuietReporter
 from napari_histogan.slides.patches import (
     FolderPatches,
     PatchPlan,
@@ -216,6 +224,12 @@ class TestPlanning:
     def test_no_slides(self, tmp_path):
         with pytest.raises(NoTissue):
             plan_patches([], 64, 1.0, tmp_path)
+
+    def test_it_tells_its_progress_and_stops_when_asked(self, made, tmp_path):
+        reporter = QuietReporter(tmp_path / "run", stop_when=lambda: len(reporter.events) > 1)
+        with open_slide(made["png"], 0.5) as slide, pytest.raises(Stopped, match="1 of 2"):
+            plan_patches([slide, slide], 64, 1.0, tmp_path, reporter=reporter)
+        assert [event["done"] for event in reporter.events] == [0, 1]
 
     def test_the_users_mpp_is_kept(self, plan):
         assert [slide.mpp for slide in plan.slides] == [None, 0.499]

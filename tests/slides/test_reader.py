@@ -14,7 +14,7 @@ from napari_histogan.errors import SlideError, SlideHasNoMpp, SlideNotFound, Sli
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.openslide import OpenSlideReader
 from napari_histogan.slides.picture import PictureReader
-from napari_histogan.slides.reader import SLIDE_SUFFIXES, SlideReader, open_slide
+from napari_histogan.slides.reader import SLIDE_SUFFIXES, SlideReader, open_slide, pyramid_levels
 from napari_histogan.slides.tiff import TiffReader
 from napari_histogan.slides.zarr_pyramid import ZarrReader
 
@@ -140,7 +140,7 @@ class SlideReaderTests:
             assert again.fingerprint() == slide.fingerprint()
 
     def test_a_pickled_reader_opens_the_file_anew(self, slide):
-        with pickle.loads(pickle.dumps(slide)) as copy:  # noqa: S301
+        with pickle.loads(pickle.dumps(slide)) as copy:
             assert copy.mpp == slide.mpp
             region = Region(10, 10, 50, 50)
             np.testing.assert_array_equal(copy.read(region), slide.read(region))
@@ -280,6 +280,20 @@ def test_a_large_reduction_is_read_in_pieces_without_seams(demo_path, monkeypatc
         monkeypatch.setattr("napari_histogan.slides.reader._PIECE_BYTES", 500_000)
         pieces = slide.read_downsampled(Region(0, 0, 90, 70), 31.7)
     assert np.abs(whole.astype(int) - pieces).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(701, 1100), (351, 550), (175, 275)], [1, 2, 4]),
+        ([(32914, 46000), (8228, 11500), (2057, 2875)], [1, 4, 16]),
+        ([(1001, 999), (500, 499)], [1, 2]),
+        ([(3000, 3000), (1000, 1000)], [1, 3]),
+    ],
+)
+def test_downsamples_are_powers_of_two_where_sizes_allow(sizes, expected):
+    levels = pyramid_levels([Size(*size) for size in sizes])
+    assert [level.downsample for level in levels] == expected
 
 
 def test_size_at_rounds(made):
