@@ -1,0 +1,241 @@
+"""The correct tab: fix the prediction in a frame on the slide, keep it, and retrain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_histogan.errors import HistoganError
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.widgets.correcting import FRAME_PX
+from napari_histogan.widgets.overview import uncounted_corrections
+from napari_histogan.widgets.pictures import swatch
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_forms import config_of
+from napari_histogan.widgets.tool_bar import ToolBar
+
+
+class CorrectPanel(SessionView):
+    """A frame, the tools to fix it, and the versions of the net."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._keys: list[QShortcut] = []
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.place_button = self._button("Place frame  (C)", "C", self.place)
+        self.place_button.setToolTip("Take the prediction in the middle of the view as paint (C)")
+        self.side = QSpinBox()
+        self.side.setRange(32, FRAME_PX)
+        self.side.setSingleStep(32)
+        self.side.setValue(256)
+        self.side.setSuffix(" px")
+        self.side.setToolTip("Side of the frame in pixels of the map, at most 1,024")
+        self.classes = QComboBox()
+        self.classes.setToolTip("Class that the brush paints (1-9)")
+        self.classes.activated.connect(lambda position: self._choose_class(position + 1))
+        self.tools = ToolBar()
+        self.tools.tool_chosen.connect(self._choose_tool)
+        self.tools.size_chosen.connect(self._choose_size)
+        self.tools.show_size(8)
+        self.accept_button = self._button("Accept  (Enter)", "Return", self.accept)
+        self.accept_button.setToolTip("Keep the frame as a correction (Enter)")
+        self.discard_button = self._button("Discard  (Esc)", "Escape", self.discard)
+        self.discard_button.setToolTip("Remove the frame; nothing is kept (Esc)")
+        self.retrain_button = QPushButton("Retrain with corrections")
+        self.retrain_button.setToolTip("Gather the corrections and train the next version of the net")
+        self.retrain_button.clicked.connect(self.retrain)
+        self.versions = QTableWidget(0, 3)
+        self.versions.setHorizontalHeaderLabels(["Net", "Learned from", "Validation"])
+        self.versions.setToolTip("Versions of the net, newest first")
+        self.versions.verticalHeader().hide()
+        self.versions.horizontalHeader().setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.versions.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.versions.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for k in range(1, 10):
+            self._shortcut(str(k), lambda k=k: self._choose_class(k))
+        self._lay_out()
+
+    def _button(self, text: str, key: str, slot: object) -> QPushButton:
+        button = QPushButton(text)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(slot)
+        self._shortcut(key, button.click)
+        return button
+
+    def _shortcut(self, key: str, slot: object) -> None:
+        shortcut = QShortcut(QKeySequence(key), self)
+        shortcut.setEnabled(False)
+        shortcut.activated.connect(slot)
+        self._keys.append(shortcut)
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 6, 4, 4)
+        layout.addWidget(self.words)
+        row = QHBoxLayout()
+        row.addWidget(self.place_button, 1)
+        row.addWidget(self.side)
+        layout.addLayout(row)
+        self.fix_box = QWidget()
+        fix = QVBoxLayout(self.fix_box)
+        fix.setContentsMargins(0, 0, 0, 0)
+        fix.addWidget(self.classes)
+        fix.addWidget(self.tools)
+        ends = QHBoxLayout()
+        ends.addWidget(self.accept_button)
+        ends.addWidget(self.discard_button)
+        fix.addLayout(ends)
+        layout.addWidget(self.fix_box)
+        layout.addWidget(self.retrain_button)
+        layout.addWidget(self.versions, 1)
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.project_opened, self._reload)
+        self.watch(session.classes_changed, self._reload)
+        self.watch(session.artifacts_changed, self._tell)
+        self.watch(session.jobs.changed, lambda _n: self._tell_buttons())
+        self.watch(session.correcting.changed, self._tell)
+        self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
+        self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
+        self._reload()
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the panel's keys act."""
+        for shortcut in self._keys:
+            shortcut.setEnabled(enabled)
+        self.tools.set_keys_enabled(enabled)
+
+    def place(self) -> None:
+        """Put a frame in the middle of the view."""
+        session = self.session
+        if session is None or session.read_only:
+            return
+        if session.slide_view.entry is None and not session.attempt(lambda: session.slide_view.open("")):
+            return
+        if session.attempt(lambda: session.correcting.place(self.side.value())):
+            self.tools.show_tool("paint")
+            self._choose_class(max(1, self.classes.currentIndex() + 1))
+            self._choose_size(self.tools.size.value())
+
+    def accept(self) -> None:
+        """Keep the frame."""
+        session = self.session
+        if session is None or not session.correcting.active:
+            return
+        try:
+            name = session.correcting.accept()
+        except (HistoganError, OSError) as error:
+            session.told.emit(str(error), "error")
+            return
+        session.told.emit(f"Saved correction {name}.", "info")
+        session.artifacts_changed.emit()
+
+    def discard(self) -> None:
+        """Remove the frame."""
+        if self.session is not None:
+            self.session.correcting.discard()
+
+    def retrain(self) -> None:
+        """Gather the corrections, then train the next version of the net."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        side = session.samples.resolution if session.samples is not None else 64
+        try:
+            merge = config_of(session.project, "merge_corrections", patch_px=max(16, side))
+            train = config_of(session.project, "train_segmenter")
+        except HistoganError as error:
+            session.told.emit(str(error), "error")
+            return
+        if session.run(merge, train):
+            session.tab_wanted.emit("train")
+
+    def _choose_class(self, index: int) -> None:
+        if self.session is not None and 1 <= index <= self.classes.count():
+            self.classes.setCurrentIndex(index - 1)
+            self.session.correcting.choose_class(index)
+
+    def _choose_tool(self, tool: str) -> None:
+        if self.session is not None:
+            self.session.correcting.set_tool(tool)  # type: ignore[arg-type]
+            self.tools.show_tool(tool)
+
+    def _choose_size(self, pixels: int) -> None:
+        if self.session is not None:
+            self.session.correcting.set_brush_size(pixels)
+
+    def _reload(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        self.classes.clear()
+        for info in session.project.classes:
+            self.classes.addItem(swatch(info.color), f"{info.key}  {info.name}")
+        self._tell()
+
+    def _tell(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        active, has_map = session.correcting.active, session.slide_view.map is not None
+        if active:
+            self.words.setText(
+                "Fix the frame with the brush, then keep it. Nothing outside of it is painted."
+            )
+        elif has_map:
+            self.words.setText("Move to a place that is wrong, then place a frame there.")
+        else:
+            self.words.setText("Open a slide with a heatmap first (tab Slides).")
+        self.fix_box.setEnabled(active)
+        self.place_button.setEnabled(has_map and not active and not session.read_only)
+        nets = list(reversed(session.project.artifacts("segmenter")))
+        self.versions.setRowCount(len(nets))
+        for row, net in enumerate(nets):
+            for column, text in enumerate(_net_row(net)):
+                self.versions.setItem(row, column, QTableWidgetItem(text))
+        self._tell_buttons()
+
+    def _tell_buttons(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        try:
+            total, new = len(session.project.corrections()), uncounted_corrections(session.project)
+        except HistoganError as error:
+            session.told.emit(str(error), "error")
+            return
+        noun = "correction" if total == 1 else "corrections"
+        self.retrain_button.setText(
+            f"Retrain with {total} {noun}" + (f", {new} new" if new and new != total else "") if total
+            else "Retrain with corrections"
+        )  # fmt: skip
+        busy = bool(session.jobs.active())
+        self.retrain_button.setEnabled(total > 0 and not busy and not session.read_only)
+
+
+def _net_row(net: Artifact) -> tuple[str, str, str]:
+    """Return version, sources, and the best known validation figure of a net."""
+    summary: dict[str, Any] = net.summary
+    sources = ", ".join(parent.id for parent in net.parents)
+    for key in ("mcc", "validation_mcc", "dice", "accuracy", "validation_loss", "loss"):
+        if isinstance(summary.get(key), int | float):
+            return str(net.number), sources, f"{key.replace('_', ' ')} {summary[key]:.3f}"
+    return str(net.number), sources, ""

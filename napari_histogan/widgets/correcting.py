@@ -1,0 +1,204 @@
+"""Correcting a place of a slide: the prediction is taken as paint, fixed, and kept."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+
+from napari_histogan.errors import LabelError
+from napari_histogan.geometry import Region, Size
+from napari_histogan.project.corrections import Correction
+from napari_histogan.slides.zarr_pyramid import PyramidReader
+from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.painting import Tool
+
+if TYPE_CHECKING:
+    from napari_histogan.widgets.session import Session
+
+FRAME_PX = 1024
+"""Largest side of a frame, in pixels of the heatmap."""
+
+
+class Correcting(QObject):
+    """A frame on the slide whose labels can be fixed; outside of it nothing can be painted.
+
+    Signals
+    -------
+    changed
+        A frame was placed, accepted, or discarded.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self.layer: Any = None
+        self.region: Region | None = None
+        self._mpp = 1.0
+
+    @property
+    def active(self) -> bool:
+        """Whether a frame is being corrected."""
+        return self.region is not None
+
+    def place(self, side_px: int = 256) -> None:
+        """Put a frame in the middle of the view and take the prediction as paint.
+
+        Parameters
+        ----------
+        side_px
+            Side of the frame in pixels of the heatmap, at most 1,024.
+
+        Raises
+        ------
+        LabelError
+            If no heatmap is shown, or the view is elsewhere.
+        """
+        view = self._session.slide_view
+        if view.map is None or view.reader is None or view.entry is None:
+            raise LabelError(
+                "there is no heatmap to correct", "a slide with its heatmap", "run the net on the slide first"
+            )
+        self._mpp = view.map.mpp
+        region = frame_around(view.center_um(), self._mpp, min(side_px, FRAME_PX), view.map.size)
+        if not region.height or not region.width:
+            raise LabelError(
+                "the middle of the view lies outside of the slide", "a place on the slide", "move there first"
+            )
+        labels = predicted_labels(view.map, region)
+        self._show(labels, region)
+        self.region = region
+        self.changed.emit()
+
+    def accept(self) -> str:
+        """Keep the frame as a correction; returns its name.
+
+        Raises
+        ------
+        LabelError
+            If there is no frame.
+        """
+        view, region = self._session.slide_view, self.region
+        if region is None or view.entry is None:
+            raise LabelError("there is no frame to accept", "a placed frame", "place one first")
+        project = self._session.require()
+        taken = {correction.name for correction in project.corrections()}
+        name = next(
+            name
+            for k in range(1, len(taken) + 2)
+            if (name := f"{_plain(view.entry.name)}-{k:04d}") not in taken
+        )
+        project.save_correction(
+            Correction(
+                name=name,
+                slide=view.entry.name,
+                region=region,
+                mpp=self._mpp,
+                mask=np.array(self.layer.data, np.uint8),
+                source=view.heatmap.id if view.heatmap is not None else "",
+                author=_user(),
+            )
+        )
+        self._end()
+        return name
+
+    def discard(self) -> None:
+        """Remove the frame; nothing is kept."""
+        if self.active:
+            self._end()
+
+    def set_tool(self, tool: Tool) -> None:
+        """Choose the tool for the frame."""
+        if self.active:
+            self._session.viewer.layers.selection.active = self.layer
+            self.layer.mode = tool
+
+    def choose_class(self, index: int) -> None:
+        """Let the brush paint a class."""
+        if self.active:
+            self.layer.selected_label = index
+
+    def set_brush_size(self, pixels: int) -> None:
+        """Set the brush's diameter in pixels of the heatmap."""
+        if self.layer is not None:
+            self.layer.brush_size = pixels
+
+    def _show(self, labels: NDArray[np.uint8], region: Region) -> None:
+        table = self._session.require().classes
+        if self.layer is None or self.layer not in self._session.viewer.layers:
+            self.layer = self._session.viewer.add_labels(
+                labels, name="Correction", opacity=0.45, scale=(1.0, 1.0), units=("um", "um")
+            )
+            self.layer.locked = True
+            self.layer.brush_size = 8
+        self.layer.editable = False  # empties the undo history
+        self.layer.data = labels
+        self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)
+        self.layer.scale = (self._mpp, self._mpp)
+        self.layer.translate = ((region.y + 0.5) * self._mpp, (region.x + 0.5) * self._mpp)
+        self.layer.editable = True
+        self.layer.bounding_box.visible = True
+        self.layer.visible = True
+        # The paint covers the map, so that what is fixed is what is seen.
+        if self._session.slide_view.heat is not None:
+            self._session.slide_view.heat.visible = False
+        self._session.viewer.layers.selection.active = self.layer
+        self.layer.mode = "paint"
+        self._session.viewer.reset_view(layers=[self.layer])
+
+    def hide(self) -> None:
+        """Hide the frame while samples are shown; it is kept."""
+        if self.layer is not None:
+            self.layer.visible = False
+
+    def show(self) -> None:
+        """Show the frame again."""
+        if self.active:
+            self.layer.visible = True
+
+    def _end(self) -> None:
+        self.region = None
+        if self.layer is not None:
+            self.layer.mode = "pan_zoom"
+            self.layer.visible = False
+            self.layer.bounding_box.visible = False
+        heat = self._session.slide_view.heat
+        if heat is not None:
+            heat.visible = True
+        self.changed.emit()
+
+
+def frame_around(center_um: tuple[float, float], mpp: float, side_px: int, size: Size) -> Region:
+    """Return a square frame around a place, moved so far that it lies on the map where possible."""
+    side_y, side_x = min(side_px, size.height), min(side_px, size.width)
+    y, x = round(center_um[0] / mpp - side_y / 2), round(center_um[1] / mpp - side_x / 2)
+    if not (-side_y < y < size.height and -side_x < x < size.width):
+        return Region(0, 0, 0, 0)
+    y, x = min(max(y, 0), size.height - side_y), min(max(x, 0), size.width - side_x)
+    return Region(y, x, side_y, side_x)
+
+
+def predicted_labels(pyramid: PyramidReader, region: Region) -> NDArray[np.uint8]:
+    """Return the most probable class of each pixel of a region, 0 where nothing was predicted."""
+    percent = np.asarray(pyramid.levels[0][(slice(None), *region.slices)])
+    labels = (percent.argmax(axis=0) + 1).astype(np.uint8)
+    labels[percent.max(axis=0) == 0] = 0
+    return labels
+
+
+def _plain(name: str) -> str:
+    """Return a slide's name in the letters that a correction's name may have."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in name).strip("-")
+    return plain[:80] or "slide"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

@@ -1,0 +1,150 @@
+"""A small line chart that Qt paints itself; quick enough to be updated while a job runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+LINE_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
+"""Colors of the lines in their order; told apart by color-blind eyes."""
+
+MAX_POINTS = 4000
+"""Lines that grow longer are thinned: every second point of the older half goes."""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 20, 18
+
+
+class CurveWidget(QWidget):
+    """Lines of numbers over steps, with a shared axis.
+
+    Points that are not finite are kept out of the picture.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._lines: dict[str, list[tuple[float, float]]] = {}
+        self._shown: tuple[str, ...] | None = None
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setMinimumHeight(90)
+        self.setToolTip("Curves of the running job; the last values stand above.")
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Prefer a low, wide chart."""
+        return QSize(300, 120)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the lines that have points."""
+        return tuple(self._lines)
+
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """Return a copy of the points of a line."""
+        return list(self._lines.get(name, ()))
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._lines.clear()
+        self._shown = None
+        self.update()
+
+    def add(self, step: float, name: str, value: float) -> None:
+        """Append a point; call :meth:`update` is done by Qt when it has time."""
+        if not (math.isfinite(step) and math.isfinite(value)):
+            return
+        line = self._lines.setdefault(name, [])
+        line.append((step, value))
+        if len(line) > MAX_POINTS:
+            half = len(line) // 2
+            line[:half] = line[:half:2]
+        self.update()
+
+    def show_only(self, names: Sequence[str] | None) -> None:
+        """Draw only some lines; None draws all."""
+        self._shown = None if names is None else tuple(names)
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw frame, grid, lines, and legend."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        area = QRectF(
+            _LEFT, _TOP, max(1, self.width() - _LEFT - _RIGHT), max(1, self.height() - _TOP - _BOTTOM)
+        )
+        text = self.palette().text().color()
+        lines = {n: p for n, p in self._lines.items() if p and (self._shown is None or n in self._shown)}
+        faint = QColor(text)
+        faint.setAlpha(60)
+        painter.setPen(QPen(faint, 1))
+        painter.drawRect(area)
+        if not lines:
+            painter.setPen(text)
+            painter.drawText(area, Qt.AlignmentFlag.AlignCenter, "no numbers yet")
+            return
+        bounds = _bounds(list(lines.values()))
+        self._draw_axis(painter, area, bounds, text, faint)
+        for number, (name, points) in enumerate(lines.items()):
+            color = QColor(LINE_COLORS[number % len(LINE_COLORS)])
+            painter.setPen(QPen(color, 1.6))
+            painter.drawPolyline(_polygon(points, area, bounds))
+            self._draw_legend(painter, number, len(lines), f"{name} {points[-1][1]:.3g}")
+
+    def _draw_axis(
+        self,
+        painter: QPainter,
+        area: QRectF,
+        bounds: tuple[float, float, float, float],
+        text: QColor,
+        faint: QColor,
+    ) -> None:
+        x0, x1, y0, y1 = bounds
+        for k in range(3):
+            y = area.bottom() - area.height() * k / 2
+            painter.setPen(QPen(faint, 1, Qt.PenStyle.DotLine))
+            painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
+            painter.setPen(text)
+            label = QRectF(0, y - 8, _LEFT - 5, 16)
+            vertical = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(label, vertical, f"{y0 + (y1 - y0) * k / 2:.3g}")
+        below = QRectF(area.left(), area.bottom() + 2, area.width(), _BOTTOM - 2)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{x0:.4g}")
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{x1:.4g}")
+
+    def _draw_legend(self, painter: QPainter, number: int, count: int, text: str) -> None:
+        width = (self.width() - _LEFT) / max(count, 2)
+        box = QRectF(_LEFT + number * width, 1, width, _TOP - 3)
+        painter.drawText(box, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, text)
+
+
+def _bounds(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float, float, float]:
+    """Return smallest and largest x and y, with some room where they are equal."""
+    xs = [x for line in lines for x, _ in line]
+    ys = [y for line in lines for _, y in line]
+    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
+    if x0 == x1:
+        x1 = x0 + 1
+    if y0 == y1:
+        room = abs(y0) * 0.1 or 1.0
+        y0, y1 = y0 - room, y1 + room
+    return x0, x1, y0, y1
+
+
+def _polygon(
+    points: Sequence[tuple[float, float]], area: QRectF, bounds: tuple[float, float, float, float]
+) -> QPolygonF:
+    """Map points to pixels; at most about two a pixel column are kept."""
+    x0, x1, y0, y1 = bounds
+    step = max(1, len(points) // max(1, int(area.width() * 2)))
+    kept = [*points[::step], points[-1]]
+    return QPolygonF(
+        [
+            QPointF(
+                area.left() + (x - x0) / (x1 - x0) * area.width(),
+                area.bottom() - (y - y0) / (y1 - y0) * area.height(),
+            )
+            for x, y in kept
+        ]
+    )

@@ -1,0 +1,184 @@
+"""The gallery below the canvas: thumbnails of all samples, filters, and one key to paint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QEvent, QModelIndex, QObject, QRect, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPen
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QButtonGroup,
+    QHBoxLayout,
+    QLabel,
+    QListView,
+    QPushButton,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_histogan.widgets.gallery_model import (
+    INDEX_ROLE,
+    PAINTED_ROLE,
+    SCORE_ROLE,
+    THUMBNAIL_PX,
+    Filter,
+    GalleryModel,
+)
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+
+_CELL = THUMBNAIL_PX + 8
+_FILTERS: tuple[tuple[Filter, str, str], ...] = (
+    ("all", "All", "Every sample"),
+    ("painted", "Painted", "Samples with paint"),
+    ("unpainted", "Not painted", "Samples without paint"),
+    ("informative", "Most informative", "Samples on which the ensemble disagrees most, those first"),
+)
+
+
+class ThumbnailDelegate(QStyledItemDelegate):
+    """Draws a thumbnail with a frame when chosen, a dot when painted, and its uncertainty."""
+
+    def sizeHint(self, _option: QStyleOptionViewItem, _index: QModelIndex) -> QSize:  # noqa: N802
+        """Return the size of a cell."""
+        return QSize(_CELL, _CELL)
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        """Draw one cell."""
+        box = option.rect.adjusted(4, 4, -4, -4)
+        pixmap = index.data(Qt.ItemDataRole.DecorationRole)
+        if pixmap is not None:
+            painter.drawPixmap(box, pixmap)
+        if option.state & QStyle.StateFlag.State_Selected:
+            painter.setPen(QPen(QColor("#56b4e9"), 3))
+            painter.drawRect(box.adjusted(-2, -2, 1, 1))
+        painter.setPen(Qt.PenStyle.NoPen)
+        if index.data(PAINTED_ROLE):
+            painter.setBrush(QColor("#009e73"))
+            painter.drawEllipse(box.right() - 14, box.top() + 3, 11, 11)
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+        score = index.data(SCORE_ROLE)
+        text = f"#{index.data(INDEX_ROLE)}" + (f"  {score:.2f}" if score is not None else "")
+        label = QRect(box.left(), box.bottom() - 14, box.width(), 15)
+        painter.fillRect(label, QColor(0, 0, 0, 140))
+        painter.setPen(QColor("white"))
+        painter.drawText(label, Qt.AlignmentFlag.AlignCenter, text)
+
+
+class GalleryDock(SessionView):
+    """Thumbnails of the current samples.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that the dock belongs to.
+    """
+
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setMinimumHeight(_CELL + 44)
+        self.model = GalleryModel(self)
+        self.view = QListView()
+        self.view.setModel(self.model)
+        self.view.setItemDelegate(ThumbnailDelegate(self.view))
+        self.view.setViewMode(QListView.ViewMode.IconMode)
+        self.view.setUniformItemSizes(True)
+        self.view.setGridSize(QSize(_CELL, _CELL))
+        self.view.setResizeMode(QListView.ResizeMode.Adjust)
+        self.view.setMovement(QListView.Movement.Static)
+        self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.view.doubleClicked.connect(self._open)
+        self.view.installEventFilter(self)
+        self.status = QLabel("No samples yet.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.addLayout(self._make_filters())
+        layout.addWidget(self.view, 1)
+        self.bind_session(napari_viewer)
+
+    def _make_filters(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.filters = QButtonGroup(self)
+        for number, (name, text, tip) in enumerate(_FILTERS):
+            button = QPushButton(text)
+            button.setCheckable(True)
+            button.setToolTip(tip)
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setChecked(number == 0)
+            button.clicked.connect(lambda _checked=False, name=name: self.show_filter(name))
+            self.filters.addButton(button, number)
+            row.addWidget(button)
+        row.addSpacing(12)
+        row.addWidget(self.status)
+        row.addStretch(1)
+        return row
+
+    def show_filter(self, name: Filter) -> None:
+        """Show a part of the samples."""
+        number = [key for key, _, _ in _FILTERS].index(name)
+        self.filters.button(number).setChecked(True)
+        self.model.set_filter(name)
+        if name == "informative" and self.session is not None and not self.model.scores:
+            self.session.painting.rank()
+        self._tell()
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.samples_changed, self._reload)
+        self.watch(session.mask_saved, self._mark)
+        self.watch(session.scores_changed, self._rank)
+        self.watch(session.sample_opened, self._select)
+        self._reload()
+
+    def _reload(self) -> None:
+        session = self.session
+        store = session.samples if session is not None else None
+        if session is None or store is None:
+            self.model.set_source(0, None)
+        else:
+            self.model.set_source(len(store), store.image, session.painted())
+            self.model.set_scores(session.scores)
+            self._select(session.painting.index)
+        self._tell()
+
+    def _mark(self, index: int, pixels: int) -> None:
+        self.model.set_painted(index, pixels > 0)
+        self._tell()
+
+    def _rank(self) -> None:
+        if self.session is not None:
+            self.model.set_scores(self.session.scores)
+        self._tell()
+
+    def _select(self, index: int) -> None:
+        row = self.model.row_of(index)
+        if row >= 0:
+            self.view.setCurrentIndex(self.model.index(row))
+
+    def _tell(self) -> None:
+        session = self.session
+        if session is None or session.samples is None:
+            self.status.setText("No samples yet.")
+            return
+        shown, painted = self.model.rowCount(), len(self.model.painted)
+        words = f"{len(session.samples)} samples, {painted} painted"
+        if self.filters.checkedId() == 3 and not self.model.scores:
+            words += "; ranking needs paint of two classes"
+        elif shown != len(session.samples):
+            words += f", {shown} shown"
+        self.status.setText(words)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Let Enter open the chosen sample."""
+        if event.type() == QEvent.Type.KeyPress and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self._open(self.view.currentIndex())
+            return True
+        return bool(super().eventFilter(watched, event))
+
+    def _open(self, index: QModelIndex) -> None:
+        if index.isValid() and self.session is not None:
+            self.session.open_sample(self.model.sample(index.row()))

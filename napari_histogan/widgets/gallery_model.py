@@ -1,0 +1,158 @@
+"""The list of samples behind the gallery: which are shown, in which order, and their thumbnails."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, Qt
+from qtpy.QtGui import QPixmap
+
+from napari_histogan.widgets.pictures import to_pixmap
+
+Filter = Literal["all", "painted", "unpainted", "informative"]
+
+THUMBNAIL_PX = 96
+_PIXMAPS_KEPT = 400
+
+INDEX_ROLE = int(Qt.ItemDataRole.UserRole)
+PAINTED_ROLE = INDEX_ROLE + 1
+SCORE_ROLE = INDEX_ROLE + 2
+
+
+class GalleryModel(QAbstractListModel):
+    """Rows are sample numbers; a thumbnail is made when it is first drawn, 400 are kept.
+
+    Parameters
+    ----------
+    parent
+        Owner.
+    """
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._image: Callable[[int], NDArray[np.uint8]] | None = None
+        self._count = 0
+        self._painted: set[int] = set()
+        self._scores: dict[int, float] = {}
+        self._filter: Filter = "all"
+        self._rows: list[int] = []
+        self._pixmaps: OrderedDict[int, QPixmap] = OrderedDict()
+
+    def set_source(
+        self, count: int, image: Callable[[int], NDArray[np.uint8]] | None, painted: Iterable[int] = ()
+    ) -> None:
+        """Show other samples.
+
+        Parameters
+        ----------
+        count
+            How many there are.
+        image
+            Gives the picture of a sample, ``(R, R, 3)`` uint8.
+        painted
+            Samples that have paint.
+        """
+        self._count, self._image = count, image
+        self._painted, self._scores = set(painted), {}
+        self._pixmaps.clear()
+        self._rebuild()
+
+    def set_filter(self, name: Filter) -> None:
+        """Choose which samples are shown."""
+        self._filter = name
+        self._rebuild()
+
+    def set_painted(self, index: int, painted: bool) -> None:
+        """Note that a sample has paint, or has none any more."""
+        if (index in self._painted) == painted:
+            return
+        if painted:
+            self._painted.add(index)
+        else:
+            self._painted.discard(index)
+        if self._filter == "all":
+            row = self.row_of(index)
+            if row >= 0:
+                self.dataChanged.emit(self.index(row), self.index(row), [PAINTED_ROLE])
+        else:
+            self._rebuild()
+
+    def set_scores(self, scores: Mapping[int, float]) -> None:
+        """Note how informative samples are, 0 to 1."""
+        self._scores = dict(scores)
+        self._rebuild()
+
+    @property
+    def painted(self) -> frozenset[int]:
+        """Samples that have paint."""
+        return frozenset(self._painted)
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """How informative samples are, as far as it is known."""
+        return dict(self._scores)
+
+    def sample(self, row: int) -> int:
+        """Return the sample number in a row."""
+        return self._rows[row]
+
+    def row_of(self, index: int) -> int:
+        """Return the row of a sample; -1 if the filter hides it."""
+        try:
+            return self._rows.index(index)
+        except ValueError:
+            return -1
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+        """Return how many samples are shown."""
+        return 0 if parent is not None and parent.isValid() else len(self._rows)
+
+    def data(self, index: QModelIndex, role: int = int(Qt.ItemDataRole.DisplayRole)) -> Any:
+        """Return a sample's thumbnail, number, or marks."""
+        if not index.isValid() or index.row() >= len(self._rows):
+            return None
+        sample = self._rows[index.row()]
+        if role == Qt.ItemDataRole.DecorationRole:
+            return self._pixmap(sample)
+        if role == INDEX_ROLE:
+            return sample
+        if role == PAINTED_ROLE:
+            return sample in self._painted
+        if role == SCORE_ROLE:
+            return self._scores.get(sample)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._tooltip(sample)
+        return None
+
+    def _tooltip(self, sample: int) -> str:
+        words = [f"Sample {sample}", "painted" if sample in self._painted else "not painted"]
+        if sample in self._scores:
+            words.append(f"uncertainty {self._scores[sample]:.2f}")
+        return ", ".join(words) + ". Enter or double-click paints it."
+
+    def _pixmap(self, sample: int) -> QPixmap | None:
+        if self._image is None:
+            return None
+        if sample not in self._pixmaps:
+            self._pixmaps[sample] = to_pixmap(self._image(sample), THUMBNAIL_PX)
+            if len(self._pixmaps) > _PIXMAPS_KEPT:
+                self._pixmaps.popitem(last=False)
+        self._pixmaps.move_to_end(sample)
+        return self._pixmaps[sample]
+
+    def _rebuild(self) -> None:
+        self.beginResetModel()
+        rows: Iterable[int] = range(self._count)
+        if self._filter == "painted":
+            rows = sorted(i for i in self._painted if i < self._count)
+        elif self._filter == "unpainted":
+            rows = (i for i in range(self._count) if i not in self._painted)
+        elif self._filter == "informative":
+            known = (i for i in self._scores if i not in self._painted and i < self._count)
+            rows = sorted(known, key=lambda i: (-self._scores[i], i))
+        self._rows = list(rows)
+        self.endResetModel()

@@ -1,0 +1,179 @@
+"""Where a project stands: the state of each step, and the one thing to do next.  Knows no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.store import Project
+
+StepState = Literal["missing", "there", "stale", "running"]
+
+GOOD_START = 5
+"""Masks after which training is worth trying."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the way.
+
+    Attributes
+    ----------
+    name
+        Kind of artifact, or "masks" for the paint.
+    title
+        What people read.
+    state
+        "missing", "there", "stale" (something before it changed), or "running".
+    detail
+        What is there, or why it is stale.
+    stage
+        Stage that makes it, or "" for what people do.
+    """
+
+    name: str
+    title: str
+    state: StepState
+    detail: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What to do next.
+
+    Attributes
+    ----------
+    action
+        One of the actions of the dock, such as "add_slides" or "train".
+    title
+        Text of the button.
+    reason
+        One sentence for people.
+    """
+
+    action: str
+    title: str
+    reason: str
+
+
+_STEPS = (
+    ("slides", "Slides", "add_slides"),
+    ("patches", "Patches", "extract_patches"),
+    ("generator", "Generator", "train_gan"),
+    ("samples", "Samples", "sample_images"),
+    ("masks", "Painted masks", ""),
+    ("pixel_classifier", "Pixel classifier", "train_pixel_classifier"),
+    ("dataset", "Synthetic data set", "synthesize_dataset"),
+    ("segmenter", "Segmentation net", "train_segmenter"),
+    ("heatmap", "Heatmap", "predict_heatmap"),
+)
+
+
+def overview(project: Project, running: Sequence[str] = ()) -> list[Step]:
+    """Return the state of every step.
+
+    Parameters
+    ----------
+    project
+        The open project.
+    running
+        Stages that work or wait now.
+    """
+    newest = {artifact.kind: artifact for artifact in project.artifacts()}
+    stale = {item.artifact.kind: item.reason for item in project.stale()}
+    steps = []
+    for name, title, stage in _STEPS:
+        if name == "slides":
+            count = len(project.slides())
+            state: StepState = "there" if count else "missing"
+            detail = f"{count} slide{'s' if count != 1 else ''}" if count else "none yet"
+        elif name == "masks":
+            count = _painted_count(project, newest.get("samples"))
+            state, detail = ("there" if count else "missing"), f"{count} painted" if count else "none yet"
+        else:
+            state, detail = _artifact_state(newest.get(name), stale.get(name, ""))
+        if stage in running or (name == "generator" and "import_gan" in running):
+            state = "running"
+        steps.append(Step(name, title, state, detail, stage))
+    return steps
+
+
+def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = ()) -> NextStep:
+    """Return the one thing that brings the project on."""
+    state = {step.name: step.state for step in steps}
+    painted = _painted_count(project, _newest(project, "samples"))
+    if running:
+        return NextStep("show_job", "Look at the running job", f"{_words(running[0])} is running.")
+    if state["generator"] == "missing":
+        if state["slides"] == "missing":
+            return NextStep("add_slides", "Add slides ...", "Everything begins with slides.")
+        if state["patches"] == "missing":
+            return NextStep("extract_patches", "Find tissue", "The generator learns from patches of tissue.")
+        return NextStep(
+            "train_gan", "Train generator", "It learns to paint your tissue; hours on a CPU, fewer on a GPU."
+        )
+    if state["samples"] == "missing":
+        return NextStep("sample_images", "Draw samples", "Pictures that the generator invents, to paint on.")
+    if not len(project.classes):
+        return NextStep("add_class", "Name the classes", "Say what you want to tell apart.")
+    if painted < GOOD_START and state["pixel_classifier"] == "missing":
+        left = GOOD_START - painted
+        return NextStep(
+            "paint", "Paint the next sample", f"Paint what you are sure of; {left} more masks are a start."
+        )
+    return _next_training(project, state)
+
+
+def _next_training(project: Project, state: dict[str, StepState]) -> NextStep:
+    """Return what to do once there is paint."""
+    corrections = uncounted_corrections(project)
+    if corrections:
+        plural = "s" if corrections != 1 else ""
+        return NextStep(
+            "retrain", f"Retrain with {corrections} correction{plural}", "Your fixes make the next version."
+        )
+    if "missing" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
+        return NextStep("train", "Train", "From your paint to a net for slides, in three steps.")
+    if "stale" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
+        return NextStep("train", "Train again", "There is newer paint than the net has seen.")
+    if state["slides"] == "missing":
+        return NextStep("add_slides", "Add slides ...", "The net is ready to run over slides.")
+    if state["heatmap"] == "missing":
+        return NextStep("predict_heatmap", "Run on slide", "The net is ready.")
+    if state["heatmap"] == "stale":
+        return NextStep("predict_heatmap", "Run on slide again", "There is a newer net than the map.")
+    return NextStep("look", "Look and correct", "Fixes on the slide train the next version.")
+
+
+def uncounted_corrections(project: Project) -> int:
+    """Return how many corrections the newest segmenter has not learned from; 0 if all or none."""
+    corrections = project.corrections()
+    if not corrections:
+        return 0
+    merged = _newest(project, "corrections")
+    segmenter = _newest(project, "segmenter")
+    if merged is None or segmenter is None or merged.number > segmenter.number:
+        return len(corrections)
+    return sum(correction.created > merged.created for correction in corrections)
+
+
+def _artifact_state(artifact: Artifact | None, reason: str) -> tuple[StepState, str]:
+    if artifact is None:
+        return "missing", "none yet"
+    return ("stale", reason) if reason else ("there", f"version {artifact.number}")
+
+
+def _painted_count(project: Project, samples: Artifact | None) -> int:
+    return len(project.painted(samples)) if samples is not None else 0
+
+
+def _newest(project: Project, kind: str) -> Artifact | None:
+    found = project.artifacts(kind)
+    return found[-1] if found else None
+
+
+def _words(stage: str) -> str:
+    return stage.replace("_", " ").capitalize()

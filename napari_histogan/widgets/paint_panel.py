@@ -1,0 +1,212 @@
+"""The paint tab: classes, tools, live preview, and what to paint next."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_histogan.widgets.class_table import ClassTableWidget
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.tool_bar import ToolBar
+
+
+class PaintPanel(SessionView):
+    """Everything for painting samples; strokes are saved as they are made."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._class_pixels: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+        self.title = QLabel("Paint what you are sure of. Nothing needs to be filled completely.")
+        self.title.setWordWrap(True)
+        self.classes = ClassTableWidget()
+        self.tools = ToolBar()
+        self.live = QCheckBox("Live preview")
+        self.live.setChecked(True)
+        self.live.setToolTip("Predict the whole picture after each stroke")
+        self.live.toggled.connect(self._set_live)
+        self.next_button = self._button("Next most informative sample  (N)", "N", self._next)
+        self.next_button.setToolTip(
+            "Open the sample that the ensemble is least sure of (N); Shift+N goes back"
+        )
+        self.take_button = self._button("Take prediction  (Y)", "Y", self._take)
+        self.take_button.setToolTip(
+            "Paint the predicted region under the mouse where nothing is painted (Y); Shift+Y takes all of it"
+        )
+        self.prediction_button = self._button("Prediction  (T)", "T", self._toggle_prediction, True)
+        self.prediction_button.setToolTip("Show or hide the prediction (T)")
+        self.uncertainty_button = self._button("Uncertainty  (U)", "U", self._toggle_uncertainty, True)
+        self.uncertainty_button.setToolTip("Show where the ensemble disagrees (U)")
+        self._shortcut("Shift+N", self._previous)
+        self._shortcut("Shift+Y", self._take_all)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self._lay_out()
+        self._connect()
+
+    _keys: list[QShortcut]
+
+    def _button(self, text: str, key: str, slot: object, checkable: bool = False) -> QPushButton:
+        button = QPushButton(text)
+        button.setCheckable(checkable)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(slot)
+        self._shortcut(key, button.click)
+        return button
+
+    def _shortcut(self, key: str, slot: object) -> None:
+        shortcut = QShortcut(QKeySequence(key), self)
+        shortcut.activated.connect(slot)
+        shortcut.setEnabled(False)
+        self._keys = [*getattr(self, "_keys", []), shortcut]
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 6, 4, 4)
+        for part in (self.title, self.classes, self.tools):
+            layout.addWidget(part)
+        show = QHBoxLayout()
+        show.addWidget(self.live)
+        show.addWidget(self.prediction_button)
+        show.addWidget(self.uncertainty_button)
+        layout.addLayout(show)
+        layout.addWidget(self.take_button)
+        layout.addWidget(self.next_button)
+        layout.addWidget(self.status)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.classes.chosen.connect(self._choose_class)
+        self.classes.edited.connect(self._edit_classes)
+        self.classes.refused.connect(self._refuse)
+        self.tools.tool_chosen.connect(self._choose_tool)
+        self.tools.size_chosen.connect(self._choose_size)
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.project_opened, self._reload)
+        self.watch(session.classes_changed, self._reload)
+        self.watch(session.samples_changed, self._reload)
+        self.watch(session.sample_opened, self._on_opened)
+        self.watch(session.mask_saved, self._on_saved)
+        self.watch(session.painting.predicted, self._on_predicted)
+        self.watch(session.painting.tool_changed, self.tools.show_tool)
+        self.watch(session.painting.class_changed, self.classes.choose)
+        self.prediction_button.setChecked(session.painting.show_prediction)
+        self.uncertainty_button.setChecked(session.painting.show_uncertainty)
+        self._reload()
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the panel's keys act; called when its tab comes to the front or goes."""
+        for shortcut in self._keys:
+            shortcut.setEnabled(enabled)
+        self.classes.set_keys_enabled(enabled)
+        self.tools.set_keys_enabled(enabled)
+
+    def _reload(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        self.classes.show_classes(session.project.classes)
+        self._class_pixels = {}
+        for index in session.painted():
+            self._count(index)
+        self._show_counts()
+        self.setEnabled(True)
+        if session.read_only:
+            self.title.setText("This project is open for looking only; nothing that you paint is kept.")
+        painting = session.painting
+        if painting.index >= 0:
+            self._on_opened(painting.index)
+
+    def _count(self, index: int) -> None:
+        mask = self.session.load_mask(index) if self.session is not None else None
+        if mask is not None:
+            self._class_pixels[index] = np.bincount(mask.ravel(), minlength=256)
+
+    def _show_counts(self) -> None:
+        pixels: dict[int, int] = {}
+        masks: dict[int, int] = {}
+        for counts in self._class_pixels.values():
+            for value in np.flatnonzero(counts[1:]) + 1:
+                pixels[int(value)] = pixels.get(int(value), 0) + int(counts[value])
+                masks[int(value)] = masks.get(int(value), 0) + 1
+        self.classes.show_painted(pixels, masks)
+
+    def _on_opened(self, index: int) -> None:
+        session = self.session
+        if session is None or session.samples is None or session.read_only:
+            return
+        self.title.setText(f"<b>Sample {index}</b>. Paint what you are sure of; every stroke is saved.")
+        side = session.samples.resolution
+        self.tools.size.setMaximum(max(8, side // 3))
+        if session.painting.mask is not None:
+            self.tools.show_size(round(session.painting.mask.brush_size))
+            self.tools.show_tool(str(session.painting.mask.mode))
+            self.classes.choose(int(session.painting.mask.selected_label))
+        self.status.setText("")
+
+    def _on_saved(self, index: int, _pixels: int) -> None:
+        self._count(index)
+        self._show_counts()
+        if self.session is not None and self.session.painting.live:
+            self.status.setText("Predicting ...")
+
+    def _on_predicted(self, seconds: float, words: str) -> None:
+        took = f" ({seconds:.1f} s)" if seconds else ""
+        self.status.setText(f"{words}{took}")
+
+    def _choose_class(self, index: int) -> None:
+        if self.session is not None:
+            self.classes.choose(index)
+            self.session.painting.choose_class(index)
+
+    def _edit_classes(self, table: object) -> None:
+        if self.session is not None and not self.session.set_classes(table):  # type: ignore[arg-type]
+            self._reload()
+
+    def _refuse(self, words: str) -> None:
+        if self.session is not None:
+            self.session.told.emit(words, "warning")
+
+    def _choose_tool(self, tool: str) -> None:
+        if self.session is not None:
+            self.session.painting.set_tool(tool)  # type: ignore[arg-type]
+
+    def _choose_size(self, pixels: int) -> None:
+        if self.session is not None:
+            self.session.painting.set_brush_size(pixels)
+
+    def _set_live(self, live: bool) -> None:
+        if self.session is not None:
+            self.session.painting.live = live
+            if live:
+                self.session.painting.predict()
+
+    def _next(self) -> None:
+        if self.session is not None:
+            self.session.painting.open_next()
+
+    def _previous(self) -> None:
+        if self.session is not None:
+            self.session.painting.open_previous()
+
+    def _take(self) -> None:
+        if self.session is not None:
+            self.session.painting.take_prediction()
+
+    def _take_all(self) -> None:
+        if self.session is not None:
+            self.session.painting.take_prediction(everywhere=True)
+
+    def _toggle_prediction(self) -> None:
+        if self.session is not None:
+            self.session.painting.toggle_prediction()
+            self.prediction_button.setChecked(self.session.painting.show_prediction)
+
+    def _toggle_uncertainty(self) -> None:
+        if self.session is not None:
+            self.session.painting.toggle_uncertainty()
+            self.uncertainty_button.setChecked(self.session.painting.show_uncertainty)

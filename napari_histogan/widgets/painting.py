@@ -1,0 +1,317 @@
+"""Painting samples: the layers, autosave, live prediction, and what to paint next.
+
+One labels layer serves all samples; another sample swaps its data.  A painted labels
+layer must not be removed while its window lives (napari #8471: the next frame may crash).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication
+from scipy import ndimage
+
+from napari_histogan.jobs.engine_client import Reply
+from napari_histogan.widgets.class_colors import label_colormap, label_features, uncertainty_colormap
+
+if TYPE_CHECKING:
+    from napari_histogan.widgets.session import Session
+
+Tool = Literal["paint", "erase", "fill", "polygon", "pan_zoom"]
+
+_RANK_DELAY_MS = 1200
+_RANKED = 500
+"""Unpainted samples that are ranked at once."""
+
+
+class Painting(QObject):
+    """Shows one sample at a time and saves every stroke.
+
+    Signals
+    -------
+    predicted
+        Seconds from the request to the picture, and a sentence about the prediction.
+    tool_changed
+        Name of the tool.
+    class_changed
+        Number of the class that the brush paints.
+    """
+
+    predicted = Signal(float, str)
+    tool_changed = Signal(str)
+    class_changed = Signal(int)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self.index = -1
+        self.live = True
+        self.show_prediction = True
+        self.show_uncertainty = False
+        self.picture: Any = None
+        self.mask: Any = None
+        self.prediction: Any = None
+        self.uncertainty: Any = None
+        self._saved: NDArray[np.uint8] | None = None
+        self._visited: list[int] = []
+        self._predicted_labels: NDArray[np.uint8] | None = None
+        self._rank_timer = QTimer(self)
+        self._rank_timer.setSingleShot(True)
+        self._rank_timer.setInterval(_RANK_DELAY_MS)
+        self._rank_timer.timeout.connect(self.rank)
+        session.classes_changed.connect(self._recolor)
+
+    # Layers
+
+    def make_layers(self) -> None:
+        """Make the layers once; the first of a kind costs half a second, later swaps 10 ms."""
+        if self.mask is not None and self.mask in self._session.viewer.layers:
+            return
+        add, table = self._session.viewer, self._session.require().classes
+        side = self._session.samples.resolution if self._session.samples is not None else 64
+        blank = np.zeros((side, side), np.uint8)
+        place = {"scale": (1.0, 1.0), "units": ("um", "um")}
+        self.picture = add.add_image(np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place)
+        self.uncertainty = add.add_image(
+            blank.astype(np.float32), name="Uncertainty", colormap=uncertainty_colormap(), opacity=0.7,
+            contrast_limits=(0.0, 1.0), blending="translucent", visible=False, **place,
+        )  # fmt: skip
+        colors = label_colormap(table)
+        self.prediction = add.add_labels(
+            blank.copy(), name="Prediction", opacity=0.35, colormap=colors, **place
+        )
+        self.mask = add.add_labels(blank.copy(), name="Mask", opacity=0.6, colormap=colors, **place)
+        self.mask.brush_size = max(2, side // 12)
+        self.mask.features = label_features(table)
+        for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
+            layer.locked = True
+        self.prediction.editable = False
+        self.mask.events.paint.connect(self._on_paint)
+        self.mask.events.set_data.connect(self._on_set_data)
+
+    def show(self) -> None:
+        """Bring the sample layers to the front, if a sample is open."""
+        if self.index < 0 or self.mask is None:
+            return
+        self.picture.visible = self.mask.visible = True
+        self.prediction.visible = self.show_prediction
+        self.uncertainty.visible = self.show_uncertainty
+        self._session.viewer.layers.selection.active = self.mask
+
+    def hide(self) -> None:
+        """Hide the sample layers."""
+        if self.mask is not None:
+            for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
+                layer.visible = False
+
+    def _recolor(self) -> None:
+        if self.mask is None:
+            return
+        table = self._session.require().classes
+        for layer in (self.mask, self.prediction):
+            layer.colormap = label_colormap(table)
+        self.mask.features = label_features(table)
+
+    # Samples
+
+    def open(self, index: int) -> None:
+        """Show a sample with its mask; what was painted before is saved."""
+        samples = self._session.samples
+        if samples is None:
+            return
+        self.flush()
+        picture = samples.image(index)
+        mask = self._session.load_mask(index)
+        if mask is None or mask.shape != picture.shape[:2]:
+            mask = np.zeros(picture.shape[:2], np.uint8)
+        self.make_layers()
+        first = self.index < 0 or self.mask.data.shape != mask.shape
+        mode = "paint" if self.index < 0 else str(self.mask.mode)
+        if self.index >= 0 and self.index != index:
+            self._visited.append(self.index)
+        self.index, self._saved, self._predicted_labels = index, mask.copy(), None
+        self.mask.editable = False  # the public way to empty the undo history
+        blank = np.zeros(mask.shape, np.uint8)
+        self.picture.data, self.mask.data = picture, mask
+        self.prediction.data, self.uncertainty.data = blank, blank.astype(np.float32)
+        for layer in (self.picture, self.mask, self.prediction, self.uncertainty):
+            layer.scale = (samples.mpp, samples.mpp)
+        self.mask.editable = not self._session.read_only
+        self.show()
+        if first:
+            self._session.viewer.reset_view(layers=[self.picture])
+        if not self._session.read_only:
+            self.set_tool("paint" if mode == "pan_zoom" else mode)  # type: ignore[arg-type]
+            self.choose_class(max(1, int(self.mask.selected_label)))
+        self.predict()
+
+    def forget(self) -> None:
+        """Close the sample, as when another set of samples is chosen."""
+        self.index, self._saved, self._predicted_labels = -1, None, None
+        self._visited.clear()
+        self._rank_timer.stop()
+        self.hide()
+
+    def open_next(self) -> None:
+        """Open the most informative sample without paint; the next one while nothing is known."""
+        samples = self._session.samples
+        if samples is None:
+            return
+        painted = {*self._session.painted(), self.index}
+        free = [i for i in range(len(samples)) if i not in painted]
+        if not free:
+            self._session.told.emit("Every sample has paint. Draw more samples to go on.", "info")
+            return
+        scores = self._session.scores
+        known = [i for i in free if i in scores]
+        later = [i for i in free if i > self.index] or free
+        best = max(known, key=lambda i: (scores[i], -i)) if known else later[0]
+        self._session.open_sample(best)
+
+    def open_previous(self) -> None:
+        """Open the sample that was painted before this one."""
+        if self._visited:
+            index = self._visited.pop()
+            self._session.open_sample(index)
+            self._visited.pop()
+
+    # Tools
+
+    def set_tool(self, tool: Tool) -> None:
+        """Choose brush, eraser, fill, polygon, or moving."""
+        if self.mask is not None and (self.mask.editable or tool == "pan_zoom"):
+            self._session.viewer.layers.selection.active = self.mask
+            self.mask.mode = tool
+            self.tool_changed.emit(tool)
+
+    def choose_class(self, index: int) -> None:
+        """Let the brush paint a class."""
+        if self.mask is not None and self.index >= 0:
+            self.mask.selected_label = index
+            if str(self.mask.mode) == "erase" and self.mask.editable:
+                self.set_tool("paint")
+            self.class_changed.emit(index)
+
+    def set_brush_size(self, pixels: int) -> None:
+        """Set the brush's diameter."""
+        if self.mask is not None:
+            self.mask.brush_size = pixels
+
+    def toggle_prediction(self) -> None:
+        """Show or hide the prediction."""
+        self.show_prediction = not self.show_prediction
+        if self.prediction is not None:
+            self.prediction.visible = self.show_prediction and self.index >= 0
+
+    def toggle_uncertainty(self) -> None:
+        """Show or hide where the ensemble disagrees."""
+        self.show_uncertainty = not self.show_uncertainty
+        if self.uncertainty is not None:
+            self.uncertainty.visible = self.show_uncertainty and self.index >= 0
+
+    def take_prediction(self, everywhere: bool = False) -> None:
+        """Paint the predicted classes where nothing is painted; can be undone.
+
+        Parameters
+        ----------
+        everywhere
+            The whole picture, instead of the predicted region under the mouse.
+        """
+        labels = self._predicted_labels
+        if labels is None or self.mask is None or not self.mask.editable:
+            self._session.told.emit("There is no prediction yet: paint two classes first.", "info")
+            return
+        wanted = (self.mask.data == 0) & (labels > 0)
+        if not everywhere:
+            wanted &= self._region_under_mouse(labels)
+        where = np.nonzero(wanted)
+        if len(where[0]):
+            self.mask.data_setitem(where, labels[where])
+            self.flush()
+
+    def _region_under_mouse(self, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return the connected predicted region under the mouse; everything if it is elsewhere."""
+        y, x = (round(v) for v in self.mask.world_to_data(self._session.viewer.cursor.position)[-2:])
+        if not (0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]):
+            return np.ones(labels.shape, np.bool_)
+        parts, _ = ndimage.label(labels == labels[y, x])
+        return np.asarray(parts == parts[y, x])
+
+    # Saving
+
+    def flush(self) -> None:
+        """Save the mask if it differs from what is on disk."""
+        if self.index < 0 or self.mask is None or self._saved is None or self._session.read_only:
+            return
+        data = np.asarray(self.mask.data)
+        if np.array_equal(data, self._saved):
+            return
+        if self._session.save_mask(self.index, data.astype(np.uint8)):
+            self._saved = data.copy()
+            self.predict()
+
+    def _on_paint(self, _event: Any = None) -> None:
+        self.flush()
+
+    def _on_set_data(self, _event: Any = None) -> None:
+        # Undo and redo announce themselves by this event only; a stroke under way does too.
+        if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            QTimer.singleShot(0, self.flush)
+
+    # Prediction
+
+    def predict(self) -> None:
+        """Ask for a prediction of the open sample, if live preview is on and there is paint."""
+        artifact = self._session.samples_artifact
+        if not self.live or self.index < 0 or artifact is None or not self._session.painted():
+            return
+        self._session.engine.ask(
+            "predict",
+            self._on_predicted,
+            on_failed=lambda text: self.predicted.emit(0.0, text),
+            project=str(self._session.require().root),
+            samples=artifact.id,
+            index=self.index,
+        )
+
+    def _on_predicted(self, reply: Reply) -> None:
+        if reply.data.get("index") != self.index or self.prediction is None:
+            return
+        if "labels" not in reply.arrays:
+            self.predicted.emit(0.0, str(reply.data.get("message", "")))
+            return
+        labels = reply.arrays["labels"].astype(np.uint8)
+        if labels.shape != self.prediction.data.shape:
+            return
+        self._predicted_labels = labels
+        self.prediction.data = labels
+        self.uncertainty.data = reply.arrays["uncertainty"].astype(np.float32)
+        self.prediction.editable = False
+        self.prediction.visible = self.show_prediction
+        seconds = float(reply.data.get("seconds", 0.0))
+        self.predicted.emit(seconds, str(reply.data.get("message", "")))
+        self._rank_timer.start()
+
+    def rank(self) -> None:
+        """Ask which samples without paint are the most informative; runs behind everything else."""
+        artifact, samples = self._session.samples_artifact, self._session.samples
+        if artifact is None or samples is None or not self._session.painted():
+            return
+        painted = set(self._session.painted())
+        pool = [i for i in range(len(samples)) if i not in painted][:_RANKED]
+        self._session.engine.ask(
+            "rank",
+            self._on_ranked,
+            on_failed=lambda text: self.predicted.emit(0.0, text),
+            project=str(self._session.require().root),
+            samples=artifact.id,
+            pool=pool,
+        )
+
+    def _on_ranked(self, reply: Reply) -> None:
+        if "scores" in reply.arrays:
+            pairs = zip(reply.arrays["pool"].tolist(), reply.arrays["scores"].tolist(), strict=True)
+            self._session.set_scores({int(i): float(s) for i, s in pairs})

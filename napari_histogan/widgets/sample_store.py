@@ -1,0 +1,80 @@
+"""Samples as the dock reads them: pictures by index, a few chunks at a time in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_histogan.errors import ProjectDamaged
+
+STORE_NAME = "samples.zarr"
+_CHUNKS_KEPT = 6
+
+
+class SampleStore:
+    """Reads the pictures of a samples artifact.
+
+    Parameters
+    ----------
+    path
+        The artifact's folder, which holds ``samples.zarr``.
+
+    Raises
+    ------
+    ProjectDamaged
+        If the store is missing or is not readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            group = zarr.open_group(str(path / STORE_NAME), mode="r")
+            image = group["image"]
+        except (OSError, KeyError, ValueError) as error:
+            raise ProjectDamaged(
+                f"the samples in {path} cannot be read: {error}",
+                f"a store {STORE_NAME} with the array image",
+                "draw new samples, or restore the folder from a backup",
+            ) from error
+        if not isinstance(image, zarr.Array):
+            raise ProjectDamaged(f"{path / STORE_NAME}/image is not an array", "", "draw new samples")
+        self._image = image
+        self._chunk = int(image.chunks[0])
+        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self.mpp = _number(group.attrs.get("mpp"), 1.0)
+        self.truncation = _number(group.attrs.get("truncation"), 1.0)
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return int(self._image.shape[0])
+
+    @property
+    def resolution(self) -> int:
+        """Side of a sample in pixels."""
+        return int(self._image.shape[1])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return one sample, ``(R, R, 3)`` uint8.
+
+        Raises
+        ------
+        IndexError
+            If there is no such sample.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are samples 0 to {len(self) - 1}, not {index}")
+        chunk = index // self._chunk
+        if chunk not in self._kept:
+            start = chunk * self._chunk
+            self._kept[chunk] = np.asarray(self._image[start : start + self._chunk], np.uint8)
+            if len(self._kept) > _CHUNKS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(chunk)
+        return self._kept[chunk][index - chunk * self._chunk]
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) else default

@@ -1,0 +1,173 @@
+"""The samples tab: look at what the generator knows, and draw samples to paint."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_histogan.config import SampleImagesConfig
+from napari_histogan.jobs.engine_client import Reply
+from napari_histogan.widgets.pictures import to_pixmap
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_forms import config_of
+
+_SHOWN = 12
+_COLUMNS = 4
+_PREVIEW_DELAY_MS = 120
+
+
+class SamplesPanel(SessionView):
+    """Variety, seed, a live look at the generator, and a button that draws samples."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.words = QLabel("Pictures that the generator invents. Choose how varied they are.")
+        self.words.setWordWrap(True)
+        self.variety = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.variety.setRange(0.0, 1.0)
+        self.variety.setDecimals(2)
+        self.variety.setValue(0.7)
+        self.variety.setToolTip("1 is all that the generator knows, smaller is more typical")
+        self.seed = QSpinBox()
+        self.seed.setRange(0, 999_999)
+        self.seed.setToolTip("Another seed gives other pictures; the same seed gives the same")
+        self.count = QSpinBox()
+        self.count.setRange(1, 100_000)
+        self.count.setValue(200)
+        self.count.setToolTip("How many samples to draw")
+        self.look = QLabel()
+        self.look.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.look.setMinimumHeight(120)
+        self.draw_button = QPushButton("Draw samples")
+        self.draw_button.setToolTip("Draw new samples; they appear in the gallery below")
+        self.draw_button.clicked.connect(self.draw)
+        self.import_button = QPushButton("Import generator ...")
+        self.import_button.setToolTip("Bring in a generator that was trained elsewhere")
+        self.import_button.clicked.connect(self._import)
+        self.sets = QComboBox()
+        self.sets.setToolTip("Samples that were drawn before; their masks stay with them")
+        self.sets.activated.connect(self._choose_set)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PREVIEW_DELAY_MS)
+        self._timer.timeout.connect(self._ask)
+        self.variety.valueChanged.connect(lambda _v: self.look_again())
+        self.seed.valueChanged.connect(lambda _v: self.look_again())
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("Samples", self.sets)
+        form.addRow("Variety", self.variety)
+        form.addRow("Seed", self.seed)
+        form.addRow("How many", self.count)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 6, 4, 4)
+        layout.addWidget(self.words)
+        layout.addLayout(form)
+        for part in (self.look, self.draw_button, self.import_button):
+            layout.addWidget(part)
+        layout.addStretch(1)
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.project_opened, self._reload)
+        self.watch(session.samples_changed, self._reload)
+        self.watch(session.artifacts_changed, self._reload)
+        self._reload()
+
+    def look_again(self) -> None:
+        """Show what the generator makes of the present variety and seed."""
+        if self.isVisible():
+            self._timer.start()
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Show the generator's pictures when the tab comes to the front."""
+        super().showEvent(event)
+        if self.look.pixmap().isNull():
+            self.look_again()
+
+    def draw(self) -> None:
+        """Start the job that draws samples."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        values = {"count": self.count.value(), "truncation": self.variety.value(), "seed": self.seed.value()}
+        if session.run(SampleImagesConfig(**values)):
+            session.told.emit("Drawing samples ...", "info")
+
+    def _reload(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        has_generator = bool(session.project.artifacts("generator"))
+        self.draw_button.setEnabled(has_generator and not session.read_only)
+        self.import_button.setEnabled(not session.read_only)
+        self.words.setText(
+            "Pictures that the generator invents. Choose how varied they are."
+            if has_generator
+            else "There is no generator yet. Add slides and train one (tab Train), or import one here."
+        )
+        self.sets.clear()
+        for artifact in reversed(session.project.artifacts("samples")):
+            summary = artifact.summary
+            count, variety = summary.get("count", "?"), summary.get("truncation", "?")
+            self.sets.addItem(f"{artifact.number}: {count} pictures, variety {variety}", artifact.id)
+        if session.samples_artifact is not None:
+            self.sets.setCurrentIndex(self.sets.findData(session.samples_artifact.id))
+        self.sets.setEnabled(self.sets.count() > 0)
+        if has_generator:
+            self.look_again()
+        else:
+            self.look.clear()
+
+    def _choose_set(self, position: int) -> None:
+        if self.session is not None:
+            self.session.use_samples(str(self.sets.itemData(position)))
+
+    def _ask(self) -> None:
+        session = self.session
+        if session is None or session.project is None or not session.project.artifacts("generator"):
+            return
+        session.engine.ask(
+            "sample",
+            self._show,
+            project=str(session.project.root),
+            generator="",
+            truncation=self.variety.value(),
+            seed=self.seed.value(),
+            n=_SHOWN,
+        )
+
+    def _show(self, reply: Reply) -> None:
+        pictures = reply.arrays.get("images")
+        if pictures is None:
+            return
+        n, side = pictures.shape[:2]
+        rows = pictures[: n // _COLUMNS * _COLUMNS].reshape(-1, _COLUMNS, side, side, 3)
+        sheet = np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4).reshape(-1, _COLUMNS * side, 3))
+        pixmap: QPixmap = to_pixmap(sheet)
+        width = max(200, min(self.width() - 16, 480))
+        self.look.setPixmap(pixmap.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation))
+
+    def _import(self) -> None:
+        session = self.session
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Import generator", "", "Generators (*.safetensors);;All files (*)"
+        )
+        if path and session is not None and session.project is not None:
+            project = session.project
+            session.attempt(lambda: session.run(config_of(project, "import_gan", path=path)))

@@ -1,0 +1,308 @@
+"""What is open: one project, its samples, its jobs, and the compute process.
+
+A session belongs to the main window.  Docks are views on it: a dock that is closed by
+its X and opened again is a new object, and finds everything where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+
+from napari_histogan.config import StageConfig
+from napari_histogan.errors import HistoganError, ProjectLocked, ProjectNotFound
+from napari_histogan.labels.classes import ClassTable
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.store import Project
+from napari_histogan.widgets.correcting import Correcting
+from napari_histogan.widgets.engine_link import EngineLink
+from napari_histogan.widgets.job_watcher import JobWatcher
+from napari_histogan.widgets.painting import Painting
+from napari_histogan.widgets.recent_projects import remember_project
+from napari_histogan.widgets.sample_store import SampleStore
+from napari_histogan.widgets.slide_view import SlideView
+
+logger = logging.getLogger("napari_histogan")
+
+_LOOK_AT_FOLDER_MS = 1500
+
+
+class Session(QObject):
+    """One project in one window.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    window
+        Its main window; owns the session.
+
+    Signals
+    -------
+    project_opened, project_closed
+        Another project is shown, or none; the latter says why, if it was not asked for.
+    classes_changed, slides_changed, artifacts_changed, samples_changed
+        Parts of the project were changed.
+    sample_opened
+        Number of the sample that can be painted now.
+    mask_saved
+        Number of a sample and how many of its pixels are labelled.
+    scores_changed
+        How informative samples are was computed anew.
+    told
+        Words for people and their level: "info", "warning", or "error".
+    tab_wanted
+        Name of the tab that should come to the front.
+    """
+
+    project_opened = Signal()
+    project_closed = Signal(str)
+    classes_changed = Signal()
+    slides_changed = Signal()
+    artifacts_changed = Signal()
+    samples_changed = Signal()
+    sample_opened = Signal(int)
+    mask_saved = Signal(int, int)
+    scores_changed = Signal()
+    told = Signal(str, str)
+    tab_wanted = Signal(str)
+
+    def __init__(self, viewer: Any, window: QObject | None = None) -> None:
+        super().__init__(window)
+        self.viewer = viewer
+        self.project: Project | None = None
+        self.read_only = False
+        self.samples: SampleStore | None = None
+        self.samples_artifact: Artifact | None = None
+        self.scores: dict[int, float] = {}
+        self._held = ExitStack()
+        self._docks: dict[str, Any] = {}
+        self._chain: list[StageConfig] = []
+        self._chain_number = -1
+        self.engine = EngineLink(self)
+        self.engine.failed.connect(lambda text: self.told.emit(text, "error"))
+        self.jobs = JobWatcher(self)
+        self.jobs.failed.connect(lambda text: self.told.emit(text, "error"))
+        self.jobs.ended.connect(self._on_job_ended)
+        self.painting = Painting(self)
+        self.slide_view = SlideView(self)
+        self.correcting = Correcting(self)
+        self._folder_timer = QTimer(self)
+        self._folder_timer.setInterval(_LOOK_AT_FOLDER_MS)
+        self._folder_timer.timeout.connect(self._look_at_folder)
+        if window is not None:
+            window.installEventFilter(self)
+
+    # Opening and closing
+
+    def create(self, root: Path, classes: ClassTable | None = None) -> bool:
+        """Make a project in a new or empty folder and open it; False if it was told why not."""
+        try:
+            Project.create(root, classes=classes)
+        except HistoganError as error:
+            self.told.emit(str(error), "error")
+            return False
+        return self.open(root)
+
+    def open(self, root: Path) -> bool:
+        """Open a project; a second window on it opens it read-only.  False if it was told why not."""
+        try:
+            project = Project.open(root)
+        except HistoganError as error:
+            self.told.emit(str(error), "error")
+            return False
+        self.close_project()
+        self.read_only = project.read_only
+        try:
+            if not self.read_only:
+                self._held.enter_context(project.studio_lock())
+        except ProjectLocked as error:
+            self.read_only = True
+            project = Project.open(root, read_only=True)
+            self.told.emit(f"Opened for looking only: {error.found}.", "warning")
+        except HistoganError as error:
+            self.read_only = True
+            self.told.emit(f"Opened for looking only: {error}", "warning")
+        self.project = project
+        remember_project(project.root)
+        self.jobs.watch(project.root)
+        self._folder_timer.start()
+        self._load_samples()
+        self.project_opened.emit()
+        return True
+
+    def close_project(self, why: str = "") -> None:
+        """Forget the project; jobs go on, paint is saved already."""
+        if self.project is None:
+            return
+        self.painting.flush()
+        self._folder_timer.stop()
+        self.jobs.watch(None)
+        self.engine.close()
+        try:
+            self._held.close()
+        except OSError:
+            logger.info("the lock of a folder that is gone could not be released")
+        self._held = ExitStack()
+        self._chain.clear()
+        self.project, self.samples, self.samples_artifact, self.scores = None, None, None, {}
+        self.painting.hide()
+        self.slide_view.clear()
+        self.correcting.discard()
+        self.project_closed.emit(why)
+
+    def shut_down(self) -> None:
+        """End what belongs to the window; called when the window closes."""
+        self.close_project()
+        self.engine.close()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Shut down when the main window goes; a close that the user cancels hides nothing."""
+        if event.type() == QEvent.Type.Hide and not event.spontaneous():
+            self.shut_down()
+        return False
+
+    def replace_view(self, name: str, view: Any) -> None:
+        """Note the present dock of a kind; an older one lets go."""
+        previous = self._docks.get(name)
+        if previous is not None and previous is not view:
+            previous.detach()
+        self._docks[name] = view
+
+    # The project's parts
+
+    def require(self) -> Project:
+        """Return the open project.
+
+        Raises
+        ------
+        ProjectNotFound
+            If none is open.
+        """
+        if self.project is None:
+            raise ProjectNotFound("no project is open", "an open project", "open or make one in the dock")
+        return self.project
+
+    def attempt(self, what: Callable[[], Any]) -> bool:
+        """Do something; errors that the package raises on purpose are told in the dock."""
+        try:
+            what()
+        except (HistoganError, OSError) as error:
+            self.told.emit(str(error), "error")
+            return False
+        return True
+
+    def set_classes(self, table: ClassTable) -> bool:
+        """Replace the classes; False if it was told why not."""
+        project = self.project
+        if project is None or not self.attempt(lambda: project.set_classes(table)):
+            return False
+        self.classes_changed.emit()
+        return True
+
+    def painted(self) -> list[int]:
+        """Return the numbers of the painted samples."""
+        if self.project is None or self.samples_artifact is None:
+            return []
+        return self.project.painted(self.samples_artifact)
+
+    def load_mask(self, index: int) -> NDArray[np.uint8] | None:
+        """Return the mask of a sample, or None."""
+        if self.project is None or self.samples_artifact is None:
+            return None
+        return self.project.load_mask(self.samples_artifact, index)
+
+    def save_mask(self, index: int, mask: NDArray[np.uint8]) -> bool:
+        """Save a mask at once; False if it was told why not."""
+        project, samples = self.project, self.samples_artifact
+        if project is None or samples is None or self.read_only:
+            return False
+        if not self.attempt(lambda: project.save_mask(samples, index, mask)):
+            return False
+        self.mask_saved.emit(index, int(np.count_nonzero(mask)))
+        return True
+
+    def open_sample(self, index: int) -> None:
+        """Show a sample for painting and bring the paint tab to the front."""
+        if self.samples is None or not 0 <= index < len(self.samples):
+            return
+        self.tab_wanted.emit("paint")
+        if self.attempt(lambda: self.painting.open(index)):
+            self.sample_opened.emit(index)
+
+    def set_scores(self, scores: dict[int, float]) -> None:
+        """Note how informative samples are."""
+        self.scores = scores
+        self.scores_changed.emit()
+
+    def use_samples(self, reference: str = "") -> None:
+        """Browse another set of samples; "" is the newest."""
+        self._load_samples(reference)
+
+    # Jobs
+
+    def run(self, *configs: StageConfig) -> bool:
+        """Start stages one after the other; the first at once.  False if it was told why not."""
+        if self.read_only:
+            self.told.emit("The project is open for looking only, so nothing can be started here.", "warning")
+            return False
+        self.painting.flush()
+        self._chain = list(configs[1:])
+        record = self.jobs.start(configs[0])
+        self._chain_number = record.number if record is not None else -1
+        return record is not None
+
+    @property
+    def waiting_stages(self) -> list[str]:
+        """Stages that start when the running one is done."""
+        return [config.stage for config in self._chain]
+
+    def _on_job_ended(self, number: int) -> None:
+        record = self.jobs.records[number]
+        state, title = record.status.state, record.status.stage.replace("_", " ")
+        if state == "done":
+            if record.status.stage == "sample_images":
+                self._load_samples()
+            if record.status.stage == "add_slides":
+                self.slides_changed.emit()
+            self.told.emit(f"Finished: {title}.", "info")
+        elif state == "failed":
+            error = record.status.error or {}
+            self.told.emit(f"{title.capitalize()} failed. {error.get('message', '')}", "error")
+        self.artifacts_changed.emit()
+        if number == self._chain_number:
+            if state == "done" and self._chain:
+                self.run(*self._chain)
+            else:
+                self._chain.clear()
+
+    def _load_samples(self, reference: str = "") -> None:
+        project = self.project
+        if project is None:
+            return
+        self.painting.flush()
+        self.samples, self.samples_artifact, self.scores = None, None, {}
+        if project.artifacts("samples"):
+            try:
+                self.samples_artifact = project.artifact(reference, "samples")
+                self.samples = SampleStore(self.samples_artifact.path)
+            except HistoganError as error:
+                self.samples_artifact = None
+                self.told.emit(str(error), "error")
+        self.painting.forget()
+        self.samples_changed.emit()
+
+    def _look_at_folder(self) -> None:
+        project = self.project
+        if project is not None and not (project.root / "project.toml").is_file():
+            self.close_project(
+                f"The project folder {project.root} is not there any more: it was moved or deleted, or its "
+                "drive is unplugged. Bring it back and open it again; nothing was written elsewhere."
+            )

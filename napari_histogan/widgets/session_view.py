@@ -1,0 +1,88 @@
+"""What docks and panels share: each finds the session of its window and follows it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QMainWindow, QWidget
+
+from napari_histogan.widgets.session import Session
+
+logger = logging.getLogger("napari_histogan")
+
+
+class SessionView(QWidget):
+    """Base of the docks and panels: finds the session of its window and follows it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session: Session | None = None
+        self._watched: list[tuple[Any, Callable[..., Any]]] = []
+        self._viewer: Any = None
+
+    def bind_session(self, viewer: Any) -> None:
+        """Attach to the session of the viewer's window as soon as the dock is in it."""
+        self._viewer = viewer
+        QTimer.singleShot(0, self._find_session)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Attach at the first showing."""
+        super().showEvent(event)
+        if self._viewer is not None:
+            self._find_session()
+
+    def attach(self, session: Session) -> None:
+        """Follow a session; views override this."""
+        raise NotImplementedError
+
+    def watch(self, signal: Any, slot: Callable[..., Any]) -> None:
+        """Connect a signal of the session; undone by :meth:`detach`."""
+        signal.connect(slot)
+        self._watched.append((signal, slot))
+
+    def detach(self) -> None:
+        """Let go of the session; the view is about to be thrown away."""
+        for signal, slot in self._watched:
+            try:
+                signal.disconnect(slot)
+            except (TypeError, RuntimeError):
+                logger.debug("a signal was disconnected already")
+        self._watched.clear()
+        self.session = None
+
+    def follow(self, session: Session) -> None:
+        """Attach once."""
+        if self.session is None:
+            self.session = session
+            self.attach(session)
+
+    def _find_session(self) -> None:
+        if self.session is not None:
+            return
+        window = main_window_of(self)
+        if window is not None:
+            session = session_of(window, self._viewer)
+            # A dock that was closed by its X and opened again is a new object; the old one must let go.
+            session.replace_view(type(self).__name__, self)
+            self.follow(session)
+
+
+def main_window_of(widget: QWidget) -> QMainWindow | None:
+    """Return the main window that a dock's widget lies in, floating or not."""
+    parent: QWidget | None = widget
+    while parent is not None:
+        if isinstance(parent, QMainWindow):
+            return parent
+        parent = parent.parentWidget()
+    return None
+
+
+def session_of(window: QMainWindow, viewer: Any) -> Session:
+    """Return the session of a main window; made when there is none."""
+    session = window.findChild(Session)
+    if session is None:
+        session = Session(viewer, window)
+    return session

@@ -1,0 +1,248 @@
+"""A slide and its heatmap as aligned layers in micrometers; the heatmap may still be growing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_histogan.geometry import Region
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.slide_list import SlideEntry
+from napari_histogan.slides.reader import SlideReader, open_slide
+from napari_histogan.slides.zarr_pyramid import PyramidReader, open_pyramid
+from napari_histogan.widgets.class_colors import heat_colormap
+from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels, slide_levels
+
+if TYPE_CHECKING:
+    from napari_histogan.widgets.session import Session
+
+_REPAINT_MS = 250
+
+
+class SlideView(QObject):
+    """Shows one slide and at most one heatmap over it.
+
+    Signals
+    -------
+    slide_opened
+        Name of the slide, "" for none.
+    heatmap_opened
+        Id of the heatmap, "" for none.
+    """
+
+    slide_opened = Signal(str)
+    heatmap_opened = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self.entry: SlideEntry | None = None
+        self.reader: SlideReader | None = None
+        self.slide: Any = None
+        self.heat: Any = None
+        self.map: PyramidReader | None = None
+        self.heatmap: Artifact | None = None
+        self.class_index = 1
+        self.threshold = 0
+        self.opacity = 0.6
+        self._top: Any = None
+        self._growing = -1
+        self._repaint = QTimer(self)
+        self._repaint.setSingleShot(True)
+        self._repaint.setInterval(_REPAINT_MS)
+        self._repaint.timeout.connect(self._refresh)
+        session.jobs.told.connect(self._on_job_event)
+        session.jobs.ended.connect(self._on_job_ended)
+        session.classes_changed.connect(self._recolor)
+
+    # Slide
+
+    def open(self, name: str) -> None:
+        """Show a slide, and the newest heatmap of it if there is one."""
+        project = self._session.require()
+        entry = project.slide(name)
+        if self.entry is not None and entry.name == self.entry.name and self.slide is not None:
+            self.show()
+            return
+        reader = open_slide(entry.path, mpp=entry.mpp)
+        levels = slide_levels(reader)
+        self.clear()
+        self.entry, self.reader = entry, reader
+        self._session.painting.hide()
+        self.slide = self._session.viewer.add_image(
+            levels,
+            rgb=True,
+            multiscale=True,
+            name=f"Slide {entry.name}",
+            scale=(reader.mpp, reader.mpp),
+            translate=(reader.mpp / 2, reader.mpp / 2),
+            units=("um", "um"),
+        )
+        self._session.viewer.scale_bar.visible = True
+        self._session.viewer.reset_view(layers=[self.slide])
+        self.slide_opened.emit(entry.name)
+        newest = self.heatmaps()
+        if newest:
+            self.open_heatmap(newest[-1])
+
+    def show(self) -> None:
+        """Show the slide's layers instead of the samples'."""
+        self._session.painting.hide()
+        for layer in (self.slide, self.heat):
+            if layer is not None:
+                layer.visible = True
+        if self.slide is not None:
+            self._session.viewer.reset_view(layers=[self.slide])
+
+    def hide(self) -> None:
+        """Hide the slide's layers."""
+        for layer in (self.slide, self.heat):
+            if layer is not None:
+                layer.visible = False
+
+    def clear(self) -> None:
+        """Remove the slide's layers."""
+        self._drop_heatmap()
+        self._remove(self.slide)
+        if self.reader is not None:
+            self.reader.close()
+        self.entry, self.reader, self.slide = None, None, None
+        self.slide_opened.emit("")
+
+    # Heatmap
+
+    def heatmaps(self) -> list[Artifact]:
+        """Return the heatmaps of the shown slide, oldest first."""
+        if self.entry is None:
+            return []
+        found = self._session.require().artifacts("heatmap")
+        first = self._session.require().slide("").name
+        return [
+            a
+            for a in found
+            if str(a.summary.get("slide") or a.config.get("slide") or first) == self.entry.name
+        ]
+
+    def open_heatmap(self, artifact: Artifact) -> None:
+        """Lay a finished heatmap over the slide."""
+        if self.heatmap is None or self.heatmap.id != artifact.id:
+            self._show_map(artifact.path / HEATMAP_STORE)
+            self.heatmap = artifact
+            self.heatmap_opened.emit(artifact.id)
+
+    def set_class(self, index: int) -> None:
+        """Show the probability of another class."""
+        self.class_index = index
+        if self.heat is not None and self.map is not None and index <= len(self.map.channels):
+            levels = heatmap_levels(self.map, index)
+            self._top = levels[-1]
+            self.heat.data = levels
+            self._recolor()
+
+    def set_threshold(self, percent: int) -> None:
+        """Hide what is less probable than so many percent; 0 shows a smooth map."""
+        self.threshold = percent
+        if self.heat is not None:
+            self.heat.contrast_limits = (percent, 100) if percent < 100 else (99, 100)
+
+    def set_opacity(self, opacity: float) -> None:
+        """Set the heatmap's opacity, 0 to 1."""
+        self.opacity = opacity
+        if self.heat is not None:
+            self.heat.opacity = opacity
+
+    def toggle_heatmap(self) -> None:
+        """Show or hide the heatmap."""
+        if self.heat is not None:
+            self.heat.visible = not self.heat.visible
+
+    def center_um(self) -> tuple[float, float]:
+        """Return the middle of what the canvas shows, (y, x) in um."""
+        y, x = self._session.viewer.camera.center[-2:]
+        return float(y), float(x)
+
+    def _show_map(self, path: Path) -> None:
+        if self.reader is None:
+            return
+        self._drop_heatmap()
+        self.map = open_pyramid(path)
+        self.class_index = min(self.class_index, len(self.map.channels))
+        levels = heatmap_levels(self.map, self.class_index)
+        self._top = levels[-1]
+        mpp = self.map.mpp
+        # napari's pixel centers lie on whole numbers; so the slide's corner, not its first center, is 0.
+        shift = mpp / 2
+        self.heat = self._session.viewer.add_image(
+            levels,
+            multiscale=True,
+            name="Heatmap",
+            scale=(mpp, mpp),
+            translate=(shift, shift),
+            units=("um", "um"),
+            contrast_limits=(0, 100),
+            opacity=self.opacity,
+            blending="translucent",
+            interpolation2d="linear",
+        )
+        self._recolor()
+        self.set_threshold(self.threshold)
+
+    def _drop_heatmap(self) -> None:
+        self._remove(self.heat)
+        self.heat, self.map, self.heatmap, self._top, self._growing = None, None, None, None, -1
+
+    def _remove(self, layer: Any) -> None:
+        if layer is not None and layer in self._session.viewer.layers:
+            self._session.viewer.layers.remove(layer)
+
+    def _recolor(self) -> None:
+        if self.heat is None or self._session.project is None:
+            return
+        table = self._session.project.classes
+        if 1 <= self.class_index <= len(table):
+            info = table[self.class_index]
+            self.heat.colormap = heat_colormap(info.color)
+            self.heat.name = f"Heatmap: {info.name}"
+
+    # Growing
+
+    def _on_job_event(self, number: int, event: dict[str, Any]) -> None:
+        """Follow the map that a job writes into its run folder over the shown slide."""
+        record = self._session.jobs.records[number]
+        if event.get("kind") != "block" or self.entry is None or record.status.stage != "predict_heatmap":
+            return
+        if number != self._growing:
+            store = record.run_dir / HEATMAP_STORE
+            wanted = getattr(record.job.config(), "slide", "") or self._session.require().slide("").name
+            if wanted != self.entry.name or not self._session.attempt(lambda: self._show_map(store)):
+                return
+            self._growing = number
+            self.heatmap_opened.emit("")
+        self._update_top(Region(*(int(event[key]) for key in ("y", "x", "height", "width"))))
+        self._repaint.start()
+
+    def _update_top(self, region: Region) -> None:
+        """Copy a block that is on disk into the coarsest level, which lives in memory."""
+        if self.map is None or self._top is None:
+            return
+        part = region.scaled(1 / 2 ** (len(self.map.levels) - 1)).slices
+        if self._top[part].size:
+            self._top[part] = np.asarray(self.map.levels[-1][(self.class_index - 1, *part)])
+
+    def _refresh(self) -> None:
+        if self.heat is not None:
+            self.heat.refresh(extent=False, highlight=False)
+
+    def _on_job_ended(self, number: int) -> None:
+        record = self._session.jobs.records[number]
+        if record.status.stage != "predict_heatmap" or self.entry is None:
+            return
+        if record.status.state == "done":
+            newest = self.heatmaps()
+            if newest:
+                self.open_heatmap(newest[-1])
+        elif number == self._growing:
+            self._growing = -1

@@ -1,0 +1,310 @@
+"""The slides tab: add and open slides, run the net, and look at the heatmap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QIcon, QKeySequence, QPixmap, QShortcut
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QLabeledSlider
+
+from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
+from napari_histogan.errors import HistoganError
+from napari_histogan.project.store import Project
+from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
+from napari_histogan.widgets.pictures import swatch
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_forms import last_values
+
+_ICON = QSize(72, 56)
+
+
+class SlidesPanel(SessionView):
+    """Slides with thumbnails, and the heatmap over the open one."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAcceptDrops(True)
+        self._keys: list[QShortcut] = []
+        self.words = QLabel("Drop slides here, or add them.")
+        self.words.setWordWrap(True)
+        self.list = QListWidget()
+        self.list.setIconSize(_ICON)
+        self.list.setToolTip("Enter or a double click opens a slide")
+        self.list.itemActivated.connect(lambda item: self.open(str(item.data(Qt.ItemDataRole.UserRole))))
+        self.add_button = QPushButton("Add slides ...")
+        self.add_button.setToolTip("Register slide files; nothing is copied")
+        self.add_button.clicked.connect(self.ask_for_slides)
+        self.open_button = QPushButton("Open")
+        self.open_button.setToolTip("Show the chosen slide (Enter)")
+        self.open_button.clicked.connect(self._open_chosen)
+        self.run_button = QPushButton("Run on slide  (R)")
+        self.run_button.setToolTip("Run the newest net over the slide; the map grows while it works (R)")
+        self.run_button.clicked.connect(self.run)
+        self.versions = QComboBox()
+        self.versions.setToolTip("Heatmaps of this slide, newest first")
+        self.versions.activated.connect(self._choose_version)
+        self.classes = QComboBox()
+        self.classes.setToolTip("Class whose probability is shown (1-9)")
+        self.classes.activated.connect(lambda position: self._choose_class(position + 1))
+        self.threshold = _percent_slider(0, "Hide what is less probable; 0 shows a smooth map")
+        self.threshold.valueChanged.connect(self._set_threshold)
+        self.opacity = _percent_slider(60, "Opacity of the map")
+        self.opacity.valueChanged.connect(self._set_opacity)
+        self.hide_button = QPushButton("Show / hide map  (H)")
+        self.hide_button.setToolTip("Show or hide the heatmap (H)")
+        self.hide_button.clicked.connect(self._toggle)
+        self._lay_out()
+        for key, slot in (("R", self.run_button.click), ("H", self._toggle)):
+            self._bind(key, slot)
+        for k in range(1, 10):
+            self._bind(str(k), lambda k=k: self._choose_class(k))
+
+    def _bind(self, key: str, slot: object) -> None:
+        shortcut = QShortcut(QKeySequence(key), self)
+        shortcut.setEnabled(False)
+        shortcut.activated.connect(slot)
+        self._keys.append(shortcut)
+
+    def _lay_out(self) -> None:
+        for button in (self.add_button, self.open_button, self.run_button, self.hide_button):
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        row = QHBoxLayout()
+        row.addWidget(self.add_button)
+        row.addWidget(self.open_button)
+        self.heat_box = QWidget()
+        form = QFormLayout(self.heat_box)
+        form.setContentsMargins(0, 4, 0, 0)
+        form.addRow("Map", self.versions)
+        form.addRow("Class", self.classes)
+        form.addRow("Show above", self.threshold)
+        form.addRow("Opacity", self.opacity)
+        form.addRow(self.hide_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 6, 4, 4)
+        layout.addWidget(self.words)
+        layout.addWidget(self.list, 1)
+        layout.addLayout(row)
+        layout.addWidget(self.run_button)
+        layout.addWidget(self.heat_box)
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.project_opened, self._reload)
+        self.watch(session.slides_changed, self._reload)
+        self.watch(session.artifacts_changed, self._tell)
+        self.watch(session.classes_changed, self._fill_classes)
+        self.watch(session.jobs.changed, lambda _n: self._tell())
+        self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
+        self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
+        self._reload()
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the panel's keys act."""
+        for shortcut in self._keys:
+            shortcut.setEnabled(enabled)
+
+    # Slides
+
+    def ask_for_slides(self) -> None:
+        """Let people choose slide files."""
+        patterns = " ".join(f"*{suffix}" for suffix in SLIDE_SUFFIXES)
+        files, _ = QFileDialog.getOpenFileNames(self, "Add slides", "", f"Slides ({patterns});;All files (*)")
+        if files:
+            self.add([Path(file) for file in files])
+
+    def add(self, paths: Sequence[Path], mpp: float | None = None) -> bool:
+        """Check slides and start the job that registers them; False if it was told why not.
+
+        Parameters
+        ----------
+        paths
+            Files or folders.
+        mpp
+            Resolution in um/px of slides that do not say theirs; asked for when needed.
+        """
+        session = self.session
+        if session is None or session.project is None:
+            return False
+        for path in paths:
+            if path.is_dir() and path.suffix != ".zarr":
+                continue
+            try:
+                with open_slide(path, mpp) as slide:
+                    knows = slide.has_mpp
+            except (HistoganError, OSError) as error:
+                session.told.emit(str(error), "error")
+                return False
+            if not knows:
+                mpp = self._ask_mpp(path)
+                if mpp is None:
+                    session.told.emit(f"{path.name} was not added: its resolution is not known.", "warning")
+                    return False
+        return session.run(AddSlidesConfig(paths=tuple(paths), mpp=mpp))
+
+    def open(self, name: str = "") -> bool:
+        """Open a slide; "" is the first.  False if it was told why not."""
+        session = self.session
+        if session is None or session.project is None:
+            return False
+        return session.attempt(lambda: session.slide_view.open(name))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept files."""
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept files."""
+        event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Add the dropped files."""
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        event.acceptProposedAction()
+        if paths:
+            self.add(paths)
+
+    def _ask_mpp(self, path: Path) -> float | None:
+        text = (
+            f"{path.name} does not say how many microns a pixel spans.\n"
+            "0.25 is usual for a 40x scan, 0.5 for 20x. Microns per pixel:"
+        )
+        value, sure = QInputDialog.getDouble(self, "Resolution", text, 0.5, 0.01, 100.0, 4)
+        return float(value) if sure else None
+
+    def _open_chosen(self) -> None:
+        item = self.list.currentItem()
+        self.open(str(item.data(Qt.ItemDataRole.UserRole)) if item is not None else "")
+
+    # Heatmap
+
+    def run(self) -> None:
+        """Run the newest net over the chosen slide and show the map growing."""
+        session = self.session
+        if session is None or session.project is None or not self.run_button.isEnabled():
+            return
+        item = self.list.currentItem()
+        name = str(item.data(Qt.ItemDataRole.UserRole)) if item is not None else ""
+        if self.open(name) and session.slide_view.entry is not None:
+            values = last_values(session.project, "predict_heatmap")
+            session.run(PredictHeatmapConfig(**{**values, "slide": session.slide_view.entry.name}))
+
+    def _choose_version(self, position: int) -> None:
+        session = self.session
+        if session is not None and session.project is not None:
+            found = session.project.artifact(str(self.versions.itemData(position)), "heatmap")
+            session.attempt(lambda: session.slide_view.open_heatmap(found))
+
+    def _choose_class(self, index: int) -> None:
+        if self.session is not None and 1 <= index <= self.classes.count():
+            self.classes.setCurrentIndex(index - 1)
+            self.session.slide_view.set_class(index)
+
+    def _set_threshold(self, percent: int) -> None:
+        if self.session is not None:
+            self.session.slide_view.set_threshold(percent)
+
+    def _set_opacity(self, percent: int) -> None:
+        if self.session is not None:
+            self.session.slide_view.set_opacity(percent / 100)
+
+    def _toggle(self) -> None:
+        if self.session is not None:
+            self.session.slide_view.toggle_heatmap()
+
+    # Showing
+
+    def _reload(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        self.list.clear()
+        for entry in session.project.slides():
+            missing = "" if entry.path.exists() else "\nfile is missing"
+            text = (
+                f"{entry.name}\n{entry.size.width} x {entry.size.height} px, {entry.mpp:.3g} um/px{missing}"
+            )
+            item = QListWidgetItem(text)
+            item.setData(Qt.ItemDataRole.UserRole, entry.name)
+            item.setToolTip(str(entry.path))
+            thumbnail = _thumbnail(session.project, entry.name)
+            if thumbnail is not None:
+                pixmap = QPixmap(str(thumbnail))
+                item.setIcon(QIcon(pixmap.scaled(_ICON * 2, Qt.AspectRatioMode.KeepAspectRatio)))
+            self.list.addItem(item)
+        if self.list.count():
+            self.list.setCurrentRow(0)
+        self._fill_classes()
+        self._tell()
+
+    def _fill_classes(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        self.classes.clear()
+        for info in session.project.classes:
+            self.classes.addItem(swatch(info.color), f"{info.key}  {info.name}")
+        self.classes.setCurrentIndex(session.slide_view.class_index - 1)
+
+    def _tell(self) -> None:
+        session = self.session
+        if session is None or session.project is None:
+            return
+        count = self.list.count()
+        plural = "s" if count != 1 else ""
+        self.words.setText(
+            f"{count} slide{plural}. Drop more here." if count else "Drop slides here, or add them."
+        )
+        self.add_button.setEnabled(not session.read_only)
+        self.open_button.setEnabled(count > 0)
+        has_net = bool(session.project.artifacts("segmenter"))
+        self.run_button.setEnabled(count > 0 and has_net and not session.read_only)
+        self.run_button.setText("Run on slide  (R)" if has_net else "Run on slide: needs a trained net")
+        self._fill_versions(session)
+        self.heat_box.setEnabled(session.slide_view.heat is not None)
+
+    def _fill_versions(self, session: Session) -> None:
+        """List the heatmaps of the open slide, if they are not those that are listed."""
+        view = session.slide_view
+        rows = [(f"version {artifact.number}", artifact.id) for artifact in reversed(view.heatmaps())]
+        if view.heat is not None and view.heatmap is None:
+            rows.insert(0, ("growing ...", ""))
+        listed = [
+            (self.versions.itemText(i), self.versions.itemData(i)) for i in range(self.versions.count())
+        ]
+        if rows != listed:
+            self.versions.clear()
+            for text, reference in rows:
+                self.versions.addItem(text, reference)
+        self.versions.setCurrentIndex(self.versions.findData(view.heatmap.id) if view.heatmap else 0)
+
+
+def _percent_slider(value: int, tip: str) -> QLabeledSlider:
+    """Return a slider from 0 to 100 percent."""
+    slider = QLabeledSlider(Qt.Orientation.Horizontal)
+    slider.setRange(0, 100)
+    slider.setValue(value)
+    slider.setToolTip(tip)
+    return slider
+
+
+def _thumbnail(project: Project, name: str) -> Path | None:
+    """Return the newest thumbnail of a slide."""
+    found = [path for a in project.artifacts("slides") if (path := a.path / f"{name}.png").is_file()]
+    return found[-1] if found else None

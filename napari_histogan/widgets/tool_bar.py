@@ -1,0 +1,75 @@
+"""Brush, eraser, fill, and polygon: one row of buttons with their keys."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from superqt import QLabeledSlider
+
+_TOOLS = (
+    ("paint", "Brush", "P", "Paint the chosen class; the right mouse button encircles and fills"),
+    ("erase", "Erase", "E", "Back to unlabelled"),
+    ("fill", "Fill", "F", "Fill a closed region"),
+    ("polygon", "Polygon", "G", "Click corners; Enter or a double click closes"),
+)
+
+
+class ToolBar(QWidget):
+    """Chooses tool and brush size; the keys work wherever the mouse is.
+
+    Signals
+    -------
+    tool_chosen
+        "paint", "erase", "fill", or "polygon".
+    size_chosen
+        Diameter of the brush in pixels.
+    """
+
+    tool_chosen = Signal(str)
+    size_chosen = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        self._group = QButtonGroup(self)
+        self.shortcuts: list[QShortcut] = []
+        for number, (tool, text, key, tip) in enumerate(_TOOLS):
+            button = QPushButton(f"{text} {key}")
+            button.setCheckable(True)
+            button.setToolTip(f"{tip} ({key})")
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(lambda _checked=False, tool=tool: self.tool_chosen.emit(tool))
+            self._group.addButton(button, number)
+            row.addWidget(button)
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.activated.connect(lambda tool=tool: self.tool_chosen.emit(tool))
+            self.shortcuts.append(shortcut)
+        layout.addLayout(row)
+        sizes = QHBoxLayout()
+        sizes.addWidget(QLabel("Brush size"))
+        self.size = QLabeledSlider(Qt.Orientation.Horizontal)
+        self.size.setRange(1, 60)
+        self.size.setToolTip("Diameter of the brush in pixels of the picture ([ and ])")
+        self.size.valueChanged.connect(self.size_chosen.emit)
+        sizes.addWidget(self.size)
+        layout.addLayout(sizes)
+
+    def show_tool(self, tool: str) -> None:
+        """Press the button of a tool; other tools release all."""
+        names = [name for name, *_ in _TOOLS]
+        if tool in names:
+            self._group.button(names.index(tool)).setChecked(True)
+
+    def show_size(self, pixels: int) -> None:
+        """Show the brush's size without choosing it anew."""
+        self.size.blockSignals(True)
+        self.size.setValue(pixels)
+        self.size.blockSignals(False)
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the keys act, or leave them to others."""
+        for shortcut in self.shortcuts:
+            shortcut.setEnabled(enabled)
