@@ -72,8 +72,9 @@ def test_equals_the_nets_run_on_every_pixel(preset: Preset, hidden: tuple[int, .
     torch.testing.assert_close(found.probabilities.double(), mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.uncertainty.double(), js, rtol=1e-3, atol=1e-5)
     assert found.labels.dtype == torch.uint8
-    agree = found.labels == mean.argmax(1) + 1
-    assert agree.float().mean() > 0.999
+    top = mean.topk(2, dim=1).values
+    clear = top[:, 0] - top[:, 1] > 1e-4
+    assert torch.equal(found.labels[clear], (mean.argmax(1) + 1)[clear].to(torch.uint8))
     assert 0 < found.uncertainty.max() <= math.log(3)
 
 
