@@ -22,7 +22,7 @@ from napari_histogan.errors import NoTissue, SlideError, SlideNotFound, SlideToo
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.patch_plan import PatchPlan, PlannedSlide, check_fits, plan_patches
 from napari_histogan.slides.picture import read_picture
-from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader, open_slide
+from napari_histogan.slides.reader import PICTURE_SUFFIXES, open_slide
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 from napari_histogan.slides.tissue import TissueMask
 
@@ -183,13 +183,14 @@ class PatchStream(OrderedPatches):
         super().__init__(plan.patch_px, plan.mpp, seed, dihedral, threads)
         self.plan, self.min_tissue = plan, min_tissue
         self._slides: list[_Source] = []
-        for slide in plan.slides:
-            reader = _reopened(slide)
-            check_fits(reader, plan.patch_px, plan.mpp)
-            size = reader.size_at(plan.mpp)
-            fits = size.height * size.width * 3 <= memory_bytes
-            memory_bytes -= size.height * size.width * 3 if fits else 0
-            self._slides.append(_Source(reader, plan.mpp, TissueMask.load(Path(slide.tissue)), fits))
+        try:
+            for slide in plan.slides:
+                source = _Source(slide, plan, memory_bytes)
+                memory_bytes -= source.held_bytes
+                self._slides.append(source)
+        except BaseException:
+            self.close()
+            raise
         areas = np.array(
             [s.tissue.area_um2 * p.weight for s, p in zip(self._slides, plan.slides, strict=True)]
         )
@@ -221,27 +222,33 @@ class PatchStream(OrderedPatches):
             source.reader.close()
 
 
-def _reopened(slide: PlannedSlide) -> SlideReader:
-    reader = open_slide(slide.path, slide.mpp)
-    if reader.fingerprint() != slide.fingerprint:
-        raise SlideError(
-            f"{reader.path.name} has changed since the patches were planned",
-            "the same file",
-            "plan the patches again",
-        )
-    return reader
-
-
 class _Source:
-    """A slide at one resolution, in memory if it is small."""
+    """A slide at one resolution, in memory if it is small enough."""
 
-    def __init__(self, reader: SlideReader, mpp: float, tissue: TissueMask, in_memory: bool) -> None:
-        self.reader, self.mpp, self.tissue = reader, mpp, tissue
-        self.size = reader.size_at(mpp)
-        self._cells = np.flatnonzero(tissue.mask)
-        self._in_memory = in_memory
+    def __init__(self, slide: PlannedSlide, plan: PatchPlan, memory_bytes: int) -> None:
+        self.mpp = plan.mpp
+        self.reader = open_slide(slide.path, slide.mpp)
+        try:
+            self._refuse_changes(slide)
+            check_fits(self.reader, plan.patch_px, plan.mpp)
+            self.tissue = TissueMask.load(Path(slide.tissue))
+        except BaseException:
+            self.reader.close()
+            raise
+        self.size = self.reader.size_at(plan.mpp)
+        nbytes = self.size.height * self.size.width * 3
+        self.held_bytes = nbytes if nbytes <= memory_bytes else 0
+        self._cells = np.flatnonzero(self.tissue.mask)
         self._pixels: UInt8Array | None = None
         self._lock = threading.Lock()
+
+    def _refuse_changes(self, slide: PlannedSlide) -> None:
+        if self.reader.fingerprint() != slide.fingerprint:
+            raise SlideError(
+                f"{self.reader.path.name} has changed since the patches were planned",
+                "the same file",
+                "plan the patches again",
+            )
 
     def random_region(self, patch_px: int, rng: np.random.Generator) -> Region:
         """Draw a patch whose center lies in tissue, moved inside the slide where it would stick out."""
@@ -255,7 +262,7 @@ class _Source:
         return Region(y, x, patch_px, patch_px)
 
     def read(self, region: Region) -> UInt8Array:
-        if not self._in_memory:
+        if not self.held_bytes:
             return self.reader.read_at(region, self.mpp)
         with self._lock:
             if self._pixels is None:
@@ -338,13 +345,8 @@ class ZarrPatches(OrderedPatches):
         except (BaseZarrError, OSError, ValueError, KeyError) as error:
             raise SlideUnreadable(f"{path} is no zarr array ({error})", "an array of patches") from error
         shape = array.shape
-        if (
-            len(shape) != 4
-            or shape[1] != shape[2]
-            or shape[3] != 3
-            or array.dtype != np.uint8
-            or not shape[0]
-        ):
+        square = len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3
+        if not square or not shape[0] or array.dtype != np.uint8:
             raise SlideUnreadable(
                 f"{path} has {array.dtype} {shape}", "uint8 (N, S, S, 3) with N of 1 or more"
             )

@@ -211,6 +211,8 @@ class SlideReader(ABC):
 
     def read_downsampled(self, region: Region, downsample: float) -> UInt8Array:
         """Read a region in pixels of ``downsample`` level 0 pixels, as (H, W, 3) uint8."""
+        if not region.height or not region.width:
+            return np.empty((region.height, region.width, 3), np.uint8)
         level = self._level_for(downsample)
         factor = downsample / self.levels[level].downsample
         whole = max(1, round(factor))

@@ -30,6 +30,7 @@ from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import UInt8Array
 
 _COARSEST_PX = 1024
+_MAKER = "napari-histogan"
 _BLOCK_LIST = "blocks.jsonl"
 
 
@@ -141,15 +142,17 @@ class PyramidWriter:
         """Whether a map is there; a folder of something else is left alone."""
         if not self.path.exists() or not any(self.path.iterdir()):
             return False
-        if not (self.path / "zarr.json").exists():
+        known = (self.path / "zarr.json").exists()
+        attributes = zarr.open_group(self.path, mode="r").attrs if known else {}
+        if _MAKER not in attributes.values():
             raise StorageError(
                 f"{self.path} exists and holds something else", "a new or empty folder", "choose another name"
             )
-        return "ome" in zarr.open_group(self.path, mode="r").attrs
+        return "ome" in attributes
 
     def _create(self) -> list[Any]:
         sizes = _level_sizes(self.size)
-        group = zarr.open_group(self.path, mode="a")
+        group = zarr.open_group(self.path, mode="a", attributes={"made_by": _MAKER})
         levels = [
             group.create_array(
                 str(k),

@@ -81,6 +81,7 @@ class SlideReaderTests:
 
     def test_an_empty_region_is_empty(self, slide):
         assert slide.read(Region(3, 3, 0, 5)).shape == (0, 5, 3)
+        assert slide.read_at(Region(3, 3, 5, 0), 3.1 * slide.mpp).shape == (5, 0, 3)
 
     def test_a_level_that_is_not_there_is_refused(self, slide):
         with pytest.raises(ValueError, match="levels 0 to"):

@@ -102,7 +102,8 @@ class TestWriter:
 
     def test_a_map_whose_making_was_interrupted_is_made_anew(self, tmp_path, truth):
         path = tmp_path / "m.zarr"
-        zarr.create_group(path).create_array("0", shape=(2, 5, 5), dtype=np.uint8)
+        begun = zarr.create_group(path, attributes={"made_by": "napari-histogan"})
+        begun.create_array("0", shape=(2, 5, 5), dtype=np.uint8)
         writer = writer_at(path)
         region = Region(0, 0, 256, 256)
         writer.write(region, block_of(truth, region))
@@ -120,6 +121,13 @@ class TestWriter:
         with pytest.raises(StorageError, match="something else"):
             writer_at(tmp_path)
         assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+    def test_a_zarr_folder_of_something_else_is_left_alone(self, tmp_path):
+        array = zarr.create_group(tmp_path / "a.zarr").create_array("0", shape=(5,), dtype=np.uint8)
+        array[:] = 7
+        with pytest.raises(StorageError, match="something else"):
+            writer_at(tmp_path / "a.zarr")
+        assert (zarr.open_array(tmp_path / "a.zarr" / "0")[:] == 7).all()
 
     @pytest.mark.parametrize(
         ("region", "shape", "dtype", "message"),
