@@ -61,7 +61,8 @@ def train_segmenter(
     config
         See :class:`TrainSegmenterConfig`.
     reporter
-        Gets the metrics ``loss``, ``learning_rate``, ``val_mcc`` and ``val_dice_<class>``,
+        Gets the metrics ``loss``, ``learning_rate``, ``val_mcc``, ``val_dice_<class>``, and
+        ``val_score`` (the mean of MCC and mean Dice, which picks the weights that are kept),
         and a preview of held-out pairs (image, truth, prediction) at each validation.
     init
         Folder of a segmenter to start from; its last layer is dropped if it has another
@@ -173,8 +174,8 @@ class _State:
     best_weights: Weights = field(default_factory=dict)
 
     def keep_if_best(self, figures: dict[str, float]) -> None:
-        """Remember the averaged weights if they validated best so far."""
-        if not self.best_weights or figures["mcc"] >= self.best_figures["mcc"]:
+        """Remember the averaged weights if they validated best so far, by ``score``."""
+        if not self.best_weights or figures["score"] >= self.best_figures["score"]:
             self.best_figures = {**figures, "step": float(self.step)}
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
 
@@ -313,11 +314,14 @@ def _validate(
             logits = net(pixels_to_input(pixels).contiguous(memory_format=torch.channels_last))
         predicted[start : start + 32] = (logits.argmax(dim=1) + 1).to(torch.uint8).cpu().numpy()
     matrix = metrics.confusion_matrix(masks, predicted, classes.num_classes)
+    mcc, dice = float(metrics.multiclass_mcc(matrix)), metrics.dice(matrix)
+    # Correlation over all pixels hardly notices a rare class; the mean Dice does.
     figures = {
-        "mcc": float(metrics.multiclass_mcc(matrix)),
+        "score": (mcc + float(np.nanmean(dice))) / 2 if np.isfinite(dice).any() else mcc,
+        "mcc": mcc,
         "accuracy": float(metrics.pixel_accuracy(matrix)),
     }
-    for info, value in zip(classes, metrics.dice(matrix), strict=True):
+    for info, value in zip(classes, dice, strict=True):
         if np.isfinite(value):
             figures[f"dice_{info.name}"] = float(value)
     few = np.linspace(0, len(images) - 1, min(8, len(images))).round().astype(int)

@@ -98,9 +98,9 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
 def test_the_best_average_is_kept_not_the_last(tmp_path: Path) -> None:
     reporter = QuietReporter(tmp_path)
     folder = train_segmenter([pairs()], 3, config(steps=24, validate_every=4), reporter)
-    scores = [e["val_mcc"] for e in reporter.events if e["kind"] == "metric" and "val_mcc" in e]
+    scores = [e["val_score"] for e in reporter.events if e["kind"] == "metric" and "val_score" in e]
     assert len(scores) == 6
-    assert load_segmenter(folder)[1].validation["mcc"] == pytest.approx(max(scores))
+    assert load_segmenter(folder)[1].validation["score"] == pytest.approx(max(scores))
 
 
 def test_previews_show_image_truth_and_prediction(tmp_path: Path) -> None:
