@@ -114,9 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.nice:
-        with contextlib.suppress(psutil.Error, OSError):
-            # Windows knows classes instead of numbers; psutil has this name there alone.
-            psutil.Process().nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", NICENESS))
+        _give_way()
     run_dir = Path(os.path.abspath(options.run_dir))
     try:
         with FileLock(run_dir / ".worker.lock").acquire(timeout=0):
@@ -124,6 +122,15 @@ def main(arguments: list[str] | None = None) -> int:
     except Timeout:
         logger.error("another process works on %s already", run_dir)
         return EXIT["failed"]
+
+
+def _give_way() -> None:
+    """Let other programs go first; a system that does not allow it is no reason to stop."""
+    with contextlib.suppress(psutil.Error, OSError):
+        if os.name == "posix":
+            os.nice(NICENESS)
+        else:
+            psutil.Process().nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS"))  # noqa: B009 - Windows only
 
 
 def work(run_dir: Path, pipeline: str = DEFAULT_PIPELINE) -> int:

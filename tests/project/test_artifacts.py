@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from napari_histogan import __version__
 from napari_histogan.config import STAGES, SampleImagesConfig, TrainGanConfig
-from napari_histogan.errors import ProjectDamaged, ProjectError, StorageError, Stopped
+from napari_histogan.errors import ProjectDamaged, ProjectError, Stopped, StorageError
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.artifacts import (
     KINDS,
@@ -95,14 +95,20 @@ def test_equal_content_has_an_equal_hash_whatever_made_it(project: Project) -> N
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-@given(st.dictionaries(st.text("ab/", min_size=1, max_size=3), st.text("01", min_size=64, max_size=64), max_size=4))
+@given(
+    st.dictionaries(
+        st.text("ab/", min_size=1, max_size=3), st.text("01", min_size=64, max_size=64), max_size=4
+    )
+)
 def test_the_hash_depends_on_kind_names_and_contents_but_not_on_order(files: dict[str, str]) -> None:
     backwards = dict(reversed(files.items()))
     assert content_hash("dataset", files) == content_hash("dataset", backwards)
     assert content_hash("dataset", files) != content_hash("samples", files)
     for name in files:
         assert content_hash("dataset", files) != content_hash("dataset", {**files, name: "f" * 64})
-        assert content_hash("dataset", files) != content_hash("dataset", {k: v for k, v in files.items() if k != name})
+        assert content_hash("dataset", files) != content_hash(
+            "dataset", {k: v for k, v in files.items() if k != name}
+        )
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), Stopped(), KeyboardInterrupt()])

@@ -108,7 +108,13 @@ def test_classes_that_were_added_since_stay(painted: Project, tmp_path: Path) ->
 
 
 def forge(path: Path, entries: dict[str, bytes], manifest: dict | None = None) -> Path:
-    told = {"format": 1, "name": "x", "classes": [{"index": 1, "name": "a"}], "samples": {}, **(manifest or {})}
+    told = {
+        "format": 1,
+        "name": "x",
+        "classes": [{"index": 1, "name": "a"}],
+        "samples": {},
+        **(manifest or {}),
+    }
     with zipfile.ZipFile(path, "w") as bundle:
         bundle.writestr("backup.json", json.dumps(told))
         bundle.writestr("slides.json", "[]")

@@ -38,7 +38,9 @@ def killed(project: Project) -> Path:
     return found
 
 
-def test_a_killed_process_leaves_no_artifact_and_cleaning_finds_the_rest(project: Project, killed: Path) -> None:
+def test_a_killed_process_leaves_no_artifact_and_cleaning_finds_the_rest(
+    project: Project, killed: Path
+) -> None:
     assert project.artifacts() == []
     assert leftovers(project.root) == [], "it is too young to be sure that nobody writes to it"
     (found,) = leftovers(project.root, settled_s=0)

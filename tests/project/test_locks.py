@@ -42,9 +42,9 @@ def holder(project: Project):
 
 
 def test_the_holder_is_named_and_a_killed_one_lets_go(project: Project, holder) -> None:
-    with pytest.raises(ProjectLocked, match=rf"process {holder.pid} on .* \(train_gan, since 20"):
-        with project.job_lock("sample_images"):
-            pytest.fail("two jobs at once")
+    named = rf"process {holder.pid} on .* \(train_gan, since 20"
+    with pytest.raises(ProjectLocked, match=named), project.job_lock("sample_images"):
+        pytest.fail("two jobs at once")
     lock = ProjectLock(project.root, "jobs", "")
     assert lock.is_held()
     os.kill(holder.pid, signal.SIGKILL)
@@ -66,9 +66,9 @@ def test_different_locks_do_not_meet(project: Project, holder) -> None:
 def test_a_second_dock_is_told(project: Project) -> None:
     second = Project.open(project.root)
     with project.studio_lock():
-        with pytest.raises(ProjectLocked, match=f"process {os.getpid()} .* has opened, for writing"):
-            with second.studio_lock():
-                pytest.fail("two docks that write")
+        named = f"process {os.getpid()} .* has opened, for writing"
+        with pytest.raises(ProjectLocked, match=named), second.studio_lock():
+            pytest.fail("two docks that write")
         assert Project.open(project.root, read_only=True).read_only
     with second.studio_lock():
         pass

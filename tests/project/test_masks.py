@@ -193,7 +193,9 @@ def test_two_processes_that_paint_leave_whole_masks(store: MaskStore) -> None:
 
 
 def correction(name: str = "north edge", value: int = 1) -> Correction:
-    return Correction(name, "s1", Region(-3, 10, 4, 6), 0.5, np.full((4, 6), value, np.uint8), "heatmaps/0008")
+    return Correction(
+        name, "s1", Region(-3, 10, 4, 6), 0.5, np.full((4, 6), value, np.uint8), "heatmaps/0008"
+    )
 
 
 def test_a_correction_is_where_the_layout_says_and_loads_as_saved(project: Project) -> None:

@@ -68,7 +68,9 @@ def test_processes_and_threads_never_share_a_number(project: Project, tmp_path: 
     workers = [context.Process(target=_allocate, args=(project.root, i, out)) for i, out in enumerate(outs)]
     for worker in workers:
         worker.start()
-    threads = [threading.Thread(target=_allocate, args=(project.root, 0, tmp_path / f"t{i}")) for i in range(2)]
+    threads = [
+        threading.Thread(target=_allocate, args=(project.root, 0, tmp_path / f"t{i}")) for i in range(2)
+    ]
     for thread in threads:
         thread.start()
     for each in (*threads, *workers):
