@@ -27,3 +27,23 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the data folder 'shared' does not lie beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory, demo_slide):
+    """A project with every stage done on a random 32 px generator; tests must not change it."""
+    from tiny_project import make_tiny_project
+
+    return make_tiny_project(tmp_path_factory.mktemp("tiny") / "project", demo_slide)
+
+
+@pytest.fixture
+def tiny_project_copy(tiny_project, tmp_path):
+    """A copy of the tiny project that a test may change."""
+    import shutil
+
+    from napari_histogan.project.store import Project
+
+    root = tmp_path / "project"
+    shutil.copytree(tiny_project.root, root)
+    return Project.open(root)

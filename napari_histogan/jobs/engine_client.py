@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +104,7 @@ class EngineClient:
         """
         if self.running:
             return
-        self._clean_folder()
+        self._forget_process()
         self._folder = Path(tempfile.mkdtemp(prefix="histogan-engine-"))
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         try:
@@ -181,10 +182,8 @@ class EngineClient:
         if process is not None:
             self._on_reply = None
             if process.stdin is not None:
-                try:
+                with suppress(OSError):
                     process.stdin.close()
-                except OSError:
-                    logger.debug("the engine's input was closed already")
             try:
                 process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -194,6 +193,18 @@ class EngineClient:
                 self._reader.join(timeout)
             if process.stdout is not None:
                 process.stdout.close()
+        self._clean_folder()
+
+    def _forget_process(self) -> None:
+        """Close what a process that has ended leaves open."""
+        process, self._process = self._process, None
+        if process is not None:
+            if self._reader is not None:
+                self._reader.join()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
         self._clean_folder()
 
     def _send(self, message: dict[str, Any]) -> None:

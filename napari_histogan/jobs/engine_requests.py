@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 URGENCY = {"load": 0, "predict": 1, "sample": 2, "rank": 3}
 """Kinds of requests; a smaller number goes first."""
+
+
+Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""Values and arrays of a reply."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class Request:
     number: int
     do: str
     values: dict[str, Any]
+
+
+Handler = Callable[[Request], Iterator[Answer | None]]
+"""Yields None where it may be interrupted, partial answers, and last the answer."""
 
 
 class Requests:

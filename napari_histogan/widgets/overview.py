@@ -64,10 +64,10 @@ _STEPS = (
     ("patches", "Patches", "extract_patches"),
     ("generator", "Generator", "train_gan"),
     ("samples", "Samples", "sample_images"),
-    ("masks", "Painted masks", ""),
-    ("pixel_classifier", "Pixel classifier", "train_pixel_classifier"),
-    ("dataset", "Synthetic data set", "synthesize_dataset"),
-    ("segmenter", "Segmentation net", "train_segmenter"),
+    ("masks", "Masks", ""),
+    ("pixel_classifier", "Classifier", "train_pixel_classifier"),
+    ("dataset", "Data set", "synthesize_dataset"),
+    ("segmenter", "Net", "train_segmenter"),
     ("heatmap", "Heatmap", "predict_heatmap"),
 )
 
