@@ -105,6 +105,9 @@ def paint(
     region, downsample
         Where the mask lies; as in :func:`rasterize`.
     """
+    left, upper, right, lower = np.asarray(geometry.bounds) / downsample
+    if not (left < region.x_end and right > region.x and upper < region.y_end and lower > region.y):
+        return  # also where it is empty: its bounds are not numbers
     starts, ends = _edges(geometry)
     if not len(starts):
         return
