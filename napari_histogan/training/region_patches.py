@@ -92,7 +92,8 @@ def _nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     """Resize a mask by its nearest pixels."""
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
-    return mask[rows[:, None], columns[None, :]]
+    resized: NDArray[np.uint8] = mask[rows[:, None], columns[None, :]]
+    return resized
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
