@@ -23,7 +23,7 @@ def box(name: str, x0: float, y0: float, x1: float, y1: float) -> Annotation:
 
 def circles(count: int, side: int, rng: np.random.Generator) -> list[Annotation]:
     centers = shapely.points(rng.uniform(0, side, (count, 2)))
-    shapes = shapely.buffer(centers, rng.uniform(5, 40, count), quad_segs=8)
+    shapes = shapely.buffer(centers, rng.uniform(5, 40, count), quad_segs=2)
     names = CLASSES.names
     return [Annotation(names[i % 3], shape) for i, shape in enumerate(shapes)]
 
