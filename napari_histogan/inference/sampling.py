@@ -319,8 +319,8 @@ def rank_informative(
         (min(k, n),) indices into the pool, the most informative first.
     """
     flat = np.asarray(features, np.float64).reshape(len(features), -1)
-    others = np.empty((0, flat.shape[1])) if painted is None else np.asarray(painted, np.float64)
-    others = others.reshape(len(others), -1)
+    others = np.empty(0) if painted is None else np.asarray(painted, np.float64)
+    others = others.reshape(-1, flat.shape[1])
     scale = np.maximum(flat.std(axis=0), 1e-12)
     flat, others = flat / scale, others / scale
     distance = np.full(len(flat), np.inf)

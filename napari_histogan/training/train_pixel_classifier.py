@@ -215,7 +215,7 @@ def fit_pixel_classifier(
         total = torch.zeros((), device=compute.device)
         for _ in range(steps):
             chosen = _draw(by_class, pool, batch, config.balance, g).to(compute.device)
-            features = x[chosen]
+            features = x.index_select(0, chosen)
             if config.preset == "hdgan":  # half of the pixels get noise
                 noise = torch.randn(features.shape, generator=g) * 0.1
                 noise[torch.rand(len(noise), generator=g) < 0.5] = 0

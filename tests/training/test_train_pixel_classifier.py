@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from napari_histogan.config import TrainPixelClassifierConfig
+from napari_histogan.errors import ConfigError, LabelError, ModelError, Stopped, TrainingDiverged
+from napari_histogan.labels.classes import ClassTable
+from napari_histogan.models.device import Compute
+from napari_histogan.models.hypercolumns import upsample_and_concatenate
+from napari_histogan.models.noise import noise_maps
+from napari_histogan.models.pixel_classifier import load_pixel_classifier
+from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
+from napari_histogan.progress import QuietReporter
+from napari_histogan.training.labelled_pixels import choose_pixels, collect_pixels, hold_out
+from napari_histogan.training.train_pixel_classifier import PaintedSamples, train_pixel_classifier
+
+CLASSES = ClassTable.from_names(["dark", "middle", "bright"])
+COMPUTE = Compute(torch.device("cpu"), torch.float32, 1)
+SPEC = GeneratorSpec(z_dim=16, c_dim=0, w_dim=16, img_resolution=32, channel_base=512, channel_max=24)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    torch.manual_seed(0)
+    net = Generator(SPEC).eval()
+    for module in net.modules():
+        if hasattr(module, "noise_strength"):
+            module.noise_strength.data.fill_(0.2)
+    return net
+
+
+def samples(generator: Generator, n: int = 10) -> PaintedSamples:
+    """Samples painted by their brightness, so that the right answer is known."""
+    w = generator.mapping(torch.randn(n, 16, generator=torch.Generator().manual_seed(1))).detach()
+    seeds = np.arange(100, 100 + n)
+    with torch.no_grad():
+        images = generator.synthesis(w, noise=noise_maps(SPEC, seeds.tolist())).mean(1).numpy()
+    smooth = np.stack([cv2.GaussianBlur(i, (0, 0), 2) for i in images])
+    masks = (np.digitize(smooth, np.quantile(smooth, [0.4, 0.7])) + 1).astype(np.uint8)
+    return PaintedSamples(w.numpy(), seeds, masks)
+
+
+def config(**fields: Any) -> TrainPixelClassifierConfig:
+    defaults = {
+        "threads": 1,
+        "members": 3,
+        "hidden": (32, 16),
+        "epochs": 12,
+        "batch": 512,
+        "precision": "float32",
+    }
+    return TrainPixelClassifierConfig(**{**defaults, **fields})
+
+
+def test_learns_what_was_painted(generator: Generator, tmp_path: Path) -> None:
+    painted = samples(generator, 12)
+    learned = PaintedSamples(painted.w[:10], painted.noise_seed[:10], painted.masks[:10])
+    reporter = QuietReporter(tmp_path)
+    folder = train_pixel_classifier(generator, learned, CLASSES, config(), reporter, generator_hash="h")
+    net = load_pixel_classifier(folder)
+    assert net.spec.generator_hash == "h"
+    assert [c["name"] for c in net.spec.classes] == list(CLASSES.names)
+    with torch.no_grad():
+        noise = noise_maps(SPEC, painted.noise_seed[10:].tolist())
+        maps = generator.synthesis.features(torch.from_numpy(painted.w[10:]), noise=noise)[1]
+    accuracy = (net.predict(maps).labels.numpy() == painted.masks[10:]).mean()
+    report = json.loads((folder / "classifier.json").read_text())
+    assert accuracy > 0.7  # chance is 0.4
+    assert abs(report["validation"]["pixel_accuracy"] - accuracy) < 0.15
+    assert set(report["validation"]["dice"]) == set(CLASSES.names)
+    assert report["images"] == 10
+    epochs = [e for e in reporter.events if e["kind"] == "metric"]
+    assert len(epochs) == report["epochs"]
+    assert {"train_loss", "validation_loss", "validation_mean_iou", "dice/dark"} <= set(epochs[0])
+
+
+@pytest.mark.parametrize("preset", ["datasetgan", "hdgan"])
+def test_published_presets_learn(generator: Generator, tmp_path: Path, preset: str) -> None:
+    rate = 0.02 if preset == "hdgan" else 1e-3
+    chosen = config(preset=preset, learning_rate=rate)
+    folder = train_pixel_classifier(generator, samples(generator), CLASSES, chosen, QuietReporter(tmp_path))
+    assert json.loads((folder / "classifier.json").read_text())["validation"]["pixel_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("preset", ["plain", "hdgan"])
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    generator: Generator, tmp_path: Path, stop_after: int, preset: str
+) -> None:
+    painted, chosen = samples(generator), config(epochs=5, preset=preset)
+    whole = train_pixel_classifier(generator, painted, CLASSES, chosen, QuietReporter(tmp_path / "whole"))
+    asked = iter(range(1, 100))
+    stopping = QuietReporter(tmp_path / "parts", stop_when=lambda: next(asked) == stop_after)
+    with pytest.raises(Stopped):
+        train_pixel_classifier(generator, painted, CLASSES, chosen, stopping)
+    resumed = QuietReporter(tmp_path / "parts")
+    parts = train_pixel_classifier(generator, painted, CLASSES, chosen, resumed)
+    assert len([e for e in resumed.events if e["kind"] == "metric"]) == 5 - stop_after
+    assert (parts / "classifier.safetensors").read_bytes() == (whole / "classifier.safetensors").read_bytes()
+    assert (parts / "classifier.json").read_text() == (whole / "classifier.json").read_text()
+
+
+def test_repainting_while_stopped_begins_anew(generator: Generator, tmp_path: Path) -> None:
+    painted = samples(generator)
+    with pytest.raises(Stopped):
+        train_pixel_classifier(
+            generator, painted, CLASSES, config(epochs=4), QuietReporter(tmp_path, stop_when=lambda: True)
+        )
+    masks = painted.masks.copy()
+    masks[0, :16] = 2
+    reporter = QuietReporter(tmp_path)
+    train_pixel_classifier(
+        generator, PaintedSamples(painted.w, painted.noise_seed, masks), CLASSES, config(epochs=4), reporter
+    )
+    assert any("begins anew" in e.get("message", "") for e in reporter.events)
+    assert [e["step"] for e in reporter.events if e["kind"] == "metric"] == [1, 2, 3, 4]
+
+
+def test_a_few_strokes_are_enough(generator: Generator, tmp_path: Path) -> None:
+    painted = samples(generator, 3)
+    strokes = painted.masks.copy()
+    strokes[:, np.arange(32) % 8 > 0] = 0
+    sparse = PaintedSamples(painted.w, painted.noise_seed, strokes)
+    folder = train_pixel_classifier(generator, sparse, CLASSES, config(), QuietReporter(tmp_path))
+    report = json.loads((folder / "classifier.json").read_text())
+    assert report["pixels"] == np.count_nonzero(strokes)
+    assert (
+        sum(map(sum, report["validation"]["confusion"])) == report["pixels"]
+    )  # every image was held out once
+
+
+def test_one_image_trains_without_validation(generator: Generator, tmp_path: Path) -> None:
+    reporter = QuietReporter(tmp_path)
+    folder = train_pixel_classifier(generator, samples(generator, 1), CLASSES, config(epochs=2), reporter)
+    report = json.loads((folder / "classifier.json").read_text())
+    assert report["validation"] == {}
+    assert report["best_epoch"] == 2
+    assert any("nothing checks it" in e.get("message", "") for e in reporter.events)
+
+
+def test_warm_start_begins_where_the_last_round_ended(generator: Generator, tmp_path: Path) -> None:
+    painted = samples(generator)
+    first = train_pixel_classifier(generator, painted, CLASSES, config(), QuietReporter(tmp_path / "1"))
+    cold, warm = QuietReporter(tmp_path / "2"), QuietReporter(tmp_path / "3")
+    train_pixel_classifier(generator, painted, CLASSES, config(epochs=1), cold)
+    train_pixel_classifier(generator, painted, CLASSES, config(epochs=1), warm, init=first)
+    losses = [next(e["train_loss"] for e in r.events if e["kind"] == "metric") for r in (cold, warm)]
+    assert losses[1] < 0.8 * losses[0]
+    with pytest.raises(ConfigError, match="other features, members"):
+        train_pixel_classifier(
+            generator, painted, CLASSES, config(members=4), QuietReporter(tmp_path / "4"), init=first
+        )
+
+
+def test_collected_features_are_those_of_the_plain_way(generator: Generator) -> None:
+    painted = samples(generator, 3)
+    pixels = collect_pixels(generator, painted, COMPUTE, QuietReporter(), pixels_per_image=200, batch=2)
+    with torch.no_grad():
+        noise = noise_maps(SPEC, painted.noise_seed.tolist())
+        maps = generator.synthesis.features(torch.from_numpy(painted.w), noise=noise)[1]
+    columns = upsample_and_concatenate(maps, 32).permute(0, 2, 3, 1).reshape(3, 1024, -1)
+    assert torch.bincount(pixels.image).tolist() == [200, 200, 200]
+    for i in range(3):
+        chosen = choose_pixels(painted.masks[i], 200, i)
+        torch.testing.assert_close(pixels.x[pixels.image == i], columns[i, chosen], rtol=1e-3, atol=1e-4)
+        label = torch.from_numpy(painted.masks[i].ravel()[chosen]).long() - 1
+        assert torch.equal(pixels.label[pixels.image == i], label)
+    torch.testing.assert_close(pixels.mean[-24:].mean(), maps[-1].tensor.mean(), rtol=0.5, atol=0.2)
+
+
+def test_rare_classes_are_chosen_first() -> None:
+    mask = np.ones((20, 20), np.uint8)
+    mask[0, :5] = 2
+    mask[5] = 0
+    chosen = choose_pixels(mask, 50, seed=0)
+    values = mask.ravel()[chosen]
+    assert (len(chosen), (values == 2).sum(), (values == 0).sum()) == (50, 5, 0)
+    assert len(np.unique(chosen)) == 50
+
+
+def masks_showing(*classes: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    masks = np.zeros((len(classes), 4, 4), np.uint8)
+    for mask, shown in zip(masks, classes, strict=True):
+        mask.ravel()[: len(shown)] = shown
+    return masks
+
+
+def test_many_images_are_split_alike_for_all_members() -> None:
+    learns = hold_out(masks_showing(*[(1, 2)] * 20), 2, 0.2, 5, seed=0)
+    assert (learns == learns[0]).all()
+    assert (~learns[0]).sum() == 4
+    assert not np.array_equal(learns, hold_out(masks_showing(*[(1, 2)] * 20), 2, 0.2, 5, seed=1))
+
+
+def test_few_images_are_dealt_into_folds() -> None:
+    learns = hold_out(masks_showing(*[(1, 2)] * 5), 2, 0.2, 10, seed=0)
+    assert (~learns).sum(axis=1).tolist() == [1] * 10  # each member leaves one image out
+    assert (~learns).sum(axis=0).tolist() == [2] * 5  # each image is left out by two members
+
+
+@pytest.mark.parametrize("n", [4, 12])
+def test_the_only_image_of_a_class_is_always_learned(n: int) -> None:
+    masks = masks_showing((1, 2, 3), *[(1, 2)] * (n - 1))
+    for seed in range(5):
+        learns = hold_out(masks, 3, 0.5, 4, seed)
+        assert learns[:, 0].all()
+        assert not learns.all()
+
+
+def test_unpainted_images_do_not_count() -> None:
+    learns = hold_out(masks_showing((1, 2), (), (), (1, 2)), 2, 0.5, 4, seed=0)
+    assert learns[:, 1:3].all()
+    assert (~learns).sum(axis=1).tolist() == [1] * 4
+
+
+def test_masks_that_cannot_be_learned_from(generator: Generator) -> None:
+    good = samples(generator, 3)
+
+    def train(masks: np.ndarray[Any, Any], classes: ClassTable = CLASSES) -> None:
+        data = PaintedSamples(good.w, good.noise_seed, masks)
+        train_pixel_classifier(generator, data, classes, config(), QuietReporter())
+
+    with pytest.raises(LabelError, match=r"shape \(3, 16, 16\).*\(n, 32, 32\)"):
+        train(good.masks[:, :16, :16])
+    with pytest.raises(LabelError, match="no pixel is painted as bright"):
+        train(np.where(good.masks == 3, 1, good.masks).astype(np.uint8))
+    with pytest.raises(LabelError, match="no pixel is painted"):
+        train(np.zeros_like(good.masks))
+    with pytest.raises(LabelError, match="holds the value 9"):
+        train(np.where(good.masks == 3, 9, good.masks).astype(np.uint8))
+    with pytest.raises(LabelError, match="there is 1 class"):
+        train(np.ones_like(good.masks), ClassTable.from_names(["all"]))
+
+
+def test_a_class_in_one_image_is_warned_of(generator: Generator, tmp_path: Path) -> None:
+    good = samples(generator, 4)
+    masks = good.masks.copy()
+    masks[1:][masks[1:] == 3] = 0
+    reporter = QuietReporter(tmp_path)
+    data = PaintedSamples(good.w, good.noise_seed, masks)
+    train_pixel_classifier(generator, data, CLASSES, config(epochs=1), reporter)
+    assert any("bright is painted in one image only" in e.get("message", "") for e in reporter.events)
+
+
+def test_samples_of_another_generator_are_refused(generator: Generator) -> None:
+    good = samples(generator, 2)
+    with pytest.raises(ModelError, match="use the generator that made the samples"):
+        train_pixel_classifier(
+            generator,
+            PaintedSamples(good.w[:, :-1], good.noise_seed, good.masks),
+            CLASSES,
+            config(),
+            QuietReporter(),
+        )
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    broken = Generator(SPEC).eval()
+    painted = samples(broken, 2)
+    broken.synthesis.b16.conv0.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        train_pixel_classifier(broken, painted, CLASSES, config(), QuietReporter(tmp_path))
+
+
+def test_divergence_is_reported(generator: Generator, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match="lower learning_rate"):
+        train_pixel_classifier(
+            generator,
+            samples(generator, 2),
+            CLASSES,
+            config(preset="hdgan", learning_rate=0.99, weight_decay=1e6, epochs=30),
+            QuietReporter(tmp_path),
+        )
