@@ -111,11 +111,6 @@ def upfirdn2d(
     return planes.reshape(n, c, planes.shape[2], planes.shape[3])
 
 
-def _identity(x: Tensor) -> Tensor:
-    """Return the 1 x 1 convolution weight that leaves the channels of x alone."""
-    return torch.eye(x.shape[1], device=x.device)[:, :, None, None]
-
-
 def filter2d(x: Tensor, f: Tensor, *, flip_filter: bool = False, gain: float = 1.0) -> Tensor:
     """Filter pictures (N, C, H, W) and keep their size."""
     t = f.shape[-1]
@@ -126,8 +121,9 @@ def filter2d(x: Tensor, f: Tensor, *, flip_filter: bool = False, gain: float = 1
 def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, flip_filter: bool = False, gain: float = 1.0) -> Tensor:
     """Enlarge pictures (N, C, H, W) `up` times, keeping their brightness."""
     t = f.shape[-1]
-    if up == 2 and tuple(f.shape) == (4, 4) and not flip_filter:
-        return conv2d_up2(x, _identity(x), f) * gain if gain != 1 else conv2d_up2(x, _identity(x), f)
+    if up == 2 and tuple(f.shape) == (4, 4):
+        f = f.flip([0, 1]) if flip_filter else f
+        return cast(Tensor, _Upsample.apply(x, f * (4 * gain)))
     before, after = (t + up - 1) // 2, (t - up) // 2
     pads = [before, after, before, after]
     return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up * up)
@@ -138,9 +134,47 @@ def downsample2d(
 ) -> Tensor:
     """Shrink pictures (N, C, H, W) `down` times."""
     t = f.shape[-1]
+    if down == 2 and tuple(f.shape) == (4, 4):
+        f = f.flip([0, 1]) if flip_filter else f
+        return cast(Tensor, _Downsample.apply(x, f * gain))
     before, after = (t - down + 1) // 2, (t - down) // 2
     pads = [before, after, before, after]
     return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
+
+
+class _Downsample(torch.autograd.Function):
+    """Filter with 4 x 4 taps and keep every second pixel; the filter gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, f: Tensor) -> Tensor:
+        ctx.f = f
+        c = x.shape[1]
+        kernel = f.flip([0, 1]).to(x.dtype).expand(c, 1, 4, 4)
+        return F.conv2d(x, kernel, stride=2, padding=1, groups=c)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Upsample.apply(grads[0], ctx.f.flip([0, 1]))), None
+
+
+class _Upsample(torch.autograd.Function):
+    """Insert zeros and filter with 4 x 4 taps, one 3 x 3 kernel per phase; adjoint of `_Downsample`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, f: Tensor) -> Tensor:
+        ctx.f = f
+        c = x.shape[1]
+        # y[2q + r] = sum over taps t of x[q + t - 1] * f[r + 3 - 2t], on both axes.
+        phases = (
+            F.pad(f, [1, 1, 1, 1]).reshape(3, 2, 3, 2).flip([0, 2]).permute(1, 3, 0, 2).reshape(4, 1, 3, 3)
+        )
+        kernel = phases.to(x.dtype).repeat_interleave(c, dim=0)
+        copies = x.permute(0, 2, 3, 1).repeat(1, 1, 1, 4).permute(0, 3, 1, 2)
+        return _phases_to_space(F.conv2d(copies, kernel, padding=1, groups=4 * c))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Downsample.apply(grads[0], ctx.f.flip([0, 1]))), None
 
 
 # Convolution that stays cheap when differentiated twice -----------------------------------------------------
@@ -224,14 +258,13 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: in
 # Resampling convolutions ------------------------------------------------------------------------------------
 
 
-def _phase_kernels(f: Tensor, k: int) -> Tensor:
-    """Convolve each unit k x k kernel (k = 1 or 3) with the 4 x 4 filter.
+def _phase_kernels(f: Tensor) -> Tensor:
+    """Convolve each unit 3 x 3 kernel with the 4 x 4 filter.
 
-    Returns (k * k, 3, 2, 3, 2): tap 2a + r of the 6 x 6 result is at [a, r], on both axes. 1 x 1 kernels are
-    centered, so that they and 3 x 3 kernels resample alike.
+    Returns (9, 3, 2, 3, 2): tap 2a + r of the 6 x 6 result is at [a, r], on both axes.
     """
-    unit = torch.eye(k * k, dtype=f.dtype, device=f.device).reshape(k * k, 1, k, k)
-    return F.conv2d(unit, f.flip([0, 1])[None, None], padding=3 if k == 3 else 4).reshape(k * k, 3, 2, 3, 2)
+    unit = torch.eye(9, dtype=f.dtype, device=f.device).reshape(9, 1, 3, 3)
+    return F.conv2d(unit, f.flip([0, 1])[None, None], padding=3).reshape(9, 3, 2, 3, 2)
 
 
 def _space_to_phases(x: Tensor) -> Tensor:
@@ -250,7 +283,7 @@ def _phases_to_space(x: Tensor) -> Tensor:
 
 def can_merge(weight: Tensor, f: Tensor | None) -> bool:
     """Tell whether `conv2d_up2` and `conv2d_down2` take this kernel and filter."""
-    return f is not None and tuple(f.shape) == (4, 4) and tuple(weight.shape[2:]) in ((1, 1), (3, 3))
+    return f is not None and tuple(f.shape) == (4, 4) and tuple(weight.shape[2:]) == (3, 3)
 
 
 def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
@@ -261,7 +294,7 @@ def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
     x
         (N, I, H, W).
     weight
-        (O, I, k, k), k = 1 or 3, float32; used as a transposed convolution uses it, that is unflipped.
+        (O, I, 3, 3) float32; used as a transposed convolution uses it, that is unflipped.
     f
         (4, 4) filter of sum 1.
 
@@ -270,10 +303,10 @@ def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
     Tensor
         (N, O, 2H, 2W) in the dtype of `x`.
     """
-    o, i, k, _ = weight.shape
+    o, i = weight.shape[:2]
     # y[2q + r] = sum over taps t of x[q + t - 1] * merged[r + 4 - 2t], on both axes.
-    unit = _phase_kernels(f * 4, k).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, 1, k * k, 9)
-    phases = torch.matmul(weight.reshape(o, i, k * k), unit).reshape(4 * o, i, 3, 3)
+    unit = _phase_kernels(f * 4).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, 1, 9, 9)
+    phases = torch.matmul(weight.reshape(o, i, 9), unit).reshape(4 * o, i, 3, 3)
     return _phases_to_space(conv2d(x, phases.to(x.dtype), padding=1))
 
 
@@ -285,7 +318,7 @@ def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor, bias: Tensor | None = Non
     x
         (N, I, 2H, 2W).
     weight
-        (O, I, k, k), k = 1 or 3, float32.
+        (O, I, 3, 3) float32.
     f
         (4, 4) filter of sum 1.
     bias
@@ -296,10 +329,10 @@ def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor, bias: Tensor | None = Non
     Tensor
         (N, O, H, W) in the dtype of `x`.
     """
-    o, i, k, _ = weight.shape
+    o, i = weight.shape[:2]
     # y[q] = sum over taps e of x[2q + e - 2] * merged[e]; e = 2t + r picks phase r of x.
-    unit = _phase_kernels(f.flip([0, 1]), k).permute(2, 4, 0, 1, 3).reshape(4, k * k, 9)
-    phases = torch.matmul(weight.reshape(o, 1, i, k * k), unit).reshape(o, 4 * i, 3, 3)
+    unit = _phase_kernels(f.flip([0, 1])).permute(2, 4, 0, 1, 3).reshape(4, 9, 9)
+    phases = torch.matmul(weight.reshape(o, 1, i, 9), unit).reshape(o, 4 * i, 3, 3)
     return conv2d(_space_to_phases(x), phases.to(x.dtype), bias, padding=1)
 
 
@@ -336,6 +369,10 @@ def conv2d_resample(
     if groups == 1 and padding == weight.shape[2] // 2 and {up, down} <= {1, 2} and up * down <= 2:
         if up == down:
             return conv2d(x, weight if flip_weight else weight.flip([2, 3]), padding=padding)
+        if f is not None and weight.shape[2] == 1:
+            if up == 2:
+                return upsample2d(conv2d(x, weight), f)
+            return conv2d(downsample2d(x, f), weight)
         if f is not None and can_merge(weight, f):
             if up == 2:
                 return conv2d_up2(x, weight.flip([2, 3]) if flip_weight else weight, f)

@@ -123,7 +123,7 @@ class PlainConv(nn.Module):
         else:
             y = conv2d_resample(
                 x,
-                weight if self.up == 2 and can_merge(weight, self.resample_filter) else weight.to(x.dtype),
+                weight if can_merge(weight, self.resample_filter) else weight.to(x.dtype),
                 self.resample_filter,
                 up=self.up,
                 down=self.down,

@@ -99,23 +99,35 @@ def test_modulated_projection_is_the_modulated_1x1_convolution(golden):
     torch.testing.assert_close(y, data["modconv.nodemod_1x1"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_merged_kernels_equal_filter_and_convolution_in_turn(kernel, direction):
+def test_merged_kernels_equal_filter_and_convolution_in_turn(direction):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    weight = torch.randn(5, 3, kernel, kernel, dtype=torch.float64)
+    weight = torch.randn(5, 3, 3, 3, dtype=torch.float64)
     f = torch.rand(4, 4, dtype=torch.float64)  # not symmetric, so that a flip would show
-    pad = kernel // 2
     if direction == "up":
         merged = ops.conv2d_up2(x, weight, f)
-        steps = ops.upfirdn2d(x, f, up=2, padding=[2 + pad, 1 + pad, 2 + pad, 1 + pad], gain=4)
+        steps = ops.upfirdn2d(x, f, up=2, padding=[3, 2, 3, 2], gain=4)
         steps = torch.nn.functional.conv2d(steps, weight.flip([2, 3]))
     else:
         merged = ops.conv2d_down2(x, weight, f)
-        steps = ops.upfirdn2d(x, f, padding=[pad + 1] * 4)
+        steps = ops.upfirdn2d(x, f, padding=[2] * 4)
         steps = torch.nn.functional.conv2d(steps, weight, stride=2)
     torch.testing.assert_close(merged, steps)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_resampling_by_two_equals_upfirdn_and_has_right_derivatives(flip):
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 6, 4, dtype=torch.float64, requires_grad=True)
+    f = torch.rand(4, 4, dtype=torch.float64)
+    up = ops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], flip_filter=flip, gain=4 * 0.7)
+    torch.testing.assert_close(ops.upsample2d(x, f, flip_filter=flip, gain=0.7), up)
+    down = ops.upfirdn2d(x, f, down=2, padding=1, flip_filter=flip, gain=0.7)
+    torch.testing.assert_close(ops.downsample2d(x, f, flip_filter=flip, gain=0.7), down)
+    for function in (ops.upsample2d, ops.downsample2d):
+        assert gradcheck(lambda x, run=function: run(x, f, flip_filter=flip), (x,))
+        assert gradgradcheck(lambda x, run=function: run(x, f, flip_filter=flip), (x,))
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1, 0), (3, 2)])
