@@ -89,7 +89,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """Minibatch spread, a convolution and two dense layers at 4 px, in float32."""
+    """Minibatch spread, a convolution and two dense layers at 4 px, in float32 (or float64) always."""
 
     def __init__(self, spec: DiscriminatorSpec, out_features: int) -> None:
         super().__init__()
@@ -106,11 +106,11 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: Tensor, img: Tensor | None) -> Tensor:
         """Map (N, C, 4, 4), and the 4 px picture for `skip`, to (N, out_features)."""
-        x = x.to(torch.float32)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         if self.has_rgb:
             if img is None:
                 raise ModelError("the last block reads the picture but got none")
-            x = x + self.fromrgb(img.to(torch.float32))
+            x = x + self.fromrgb(img.to(x.dtype))
         if self.num_channels:
             x = minibatch_std(x, self.group_size, self.num_channels)
         logits: Tensor = self.out(self.fc(self.conv(x).flatten(1)))

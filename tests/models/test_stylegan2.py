@@ -172,23 +172,34 @@ def test_discriminator_matches(d64):
 
 
 def test_r1_penalty_and_its_gradients_match(d64):
+    # In float64: a rounding error that flips one leaky ReLU moves a float32 gradient by up to 1e-3.
     network, data = d64
-    x = data["x"].clone().requires_grad_()
-    logits = network(x)
+    twin = Discriminator(network.spec).double()
+    twin.load_state_dict(network.state_dict())
+    x = data["x"].double().requires_grad_()
+    logits = twin(x, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     r1 = gradient.square().sum(dim=[1, 2, 3])
-    assert_close(gradient[:2], data["r1_grad_image"])
-    assert (r1 - data["r1_penalty"]).abs().max() <= 1e-4 * data["r1_penalty"].max()
+    assert_close(gradient[:2].float(), data["r1_grad_image"])
+    torch.testing.assert_close(r1.float(), data["r1_penalty"], rtol=1e-5, atol=0)
     loss = (F.softplus(-logits) + 5 * r1[:, None]).mean()
-    torch.testing.assert_close(loss, data["loss_real_plus_r1_gamma10"], rtol=1e-4, atol=0)
-    network.zero_grad()
+    torch.testing.assert_close(loss.float(), data["loss_real_plus_r1_gamma10"], rtol=1e-5, atol=0)
     loss.backward()
-    for name, parameter in network.named_parameters():
-        found = torch.zeros([]) if parameter.grad is None else parameter.grad.norm()
-        torch.testing.assert_close(found, data[f"gradnorm.{name}"], rtol=1e-3, atol=1e-6)
+    for name, parameter in twin.named_parameters():
+        found = torch.zeros([]) if parameter.grad is None else parameter.grad.norm().float()
+        torch.testing.assert_close(found, data[f"gradnorm.{name}"].float(), rtol=1e-3, atol=1e-6)
         if f"grad.{name}" in data:
             golden = data[f"grad.{name}"]
             assert (parameter.grad - golden).abs().max() <= 1e-4 * golden.abs().max()
+
+
+def test_r1_penalty_in_float32_is_near_the_golden_one(d64):
+    network, data = d64
+    x = data["x"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    r1 = gradient.square().sum(dim=[1, 2, 3])
+    torch.testing.assert_close(r1, data["r1_penalty"], rtol=1e-3, atol=0)
+    assert (r1 / data["r1_penalty"] - 1).abs().median() < 1e-5
 
 
 @needs_golden
