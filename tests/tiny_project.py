@@ -19,7 +19,7 @@ def make_tiny_project(root: Path, slide: Path):
     from napari_histogan.models.generator_file import save_generator
     from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
     from napari_histogan.pipeline import STAGE_FUNCTIONS
-    from napari_histogan.progress import RunReporter
+    from napari_histogan.progress import QuietReporter
     from napari_histogan.project.store import Project
     from napari_histogan.widgets.sample_store import SampleStore
 
@@ -39,11 +39,7 @@ def make_tiny_project(root: Path, slide: Path):
     project = Project.create(root, "Tiny", ClassTable.from_names(["epidermis", "dermis", "glass"]))
 
     def run(config):
-        reporter = RunReporter(project.new_run(config))
-        try:
-            return STAGE_FUNCTIONS[config.stage](project, config, reporter)
-        finally:
-            reporter.close()
+        return STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
 
     run(c.AddSlidesConfig(paths=(slide,)))
     run(c.ExtractPatchesConfig(patch_px=SIDE, mpp=1.0))

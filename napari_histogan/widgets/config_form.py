@@ -160,6 +160,7 @@ class FieldEditor(QWidget):
             return box
         if get_origin(kind) is Literal:
             combo = QComboBox()
+            keep_narrow(combo)
             combo.addItems([str(v) for v in get_args(kind)])
             combo.currentTextChanged.connect(lambda _text: self.changed.emit())
             self._get, self._set = combo.currentText, lambda v: combo.setCurrentText(str(v))
@@ -215,6 +216,12 @@ class FieldEditor(QWidget):
         if path:
             self.set_value(path)
             self.changed.emit()
+
+
+def keep_narrow(combo: QComboBox) -> None:
+    """Let a combo box be narrower than its longest entry, so that the dock can be narrow."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
 
 
 def _form_layout() -> QFormLayout:

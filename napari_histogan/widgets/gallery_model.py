@@ -84,7 +84,11 @@ class GalleryModel(QAbstractListModel):
     def set_scores(self, scores: Mapping[int, float]) -> None:
         """Note how informative samples are, 0 to 1."""
         self._scores = dict(scores)
-        self._rebuild()
+        if self._filter == "informative":
+            self._rebuild()
+        elif self._rows:
+            # Not a reset, which would scroll the gallery back while somebody looks at it.
+            self.dataChanged.emit(self.index(0), self.index(len(self._rows) - 1), [SCORE_ROLE])
 
     @property
     def painted(self) -> frozenset[int]:

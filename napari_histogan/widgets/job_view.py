@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_histogan.widgets.config_form import keep_narrow
 from napari_histogan.widgets.curve import CurveWidget
 from napari_histogan.widgets.job_watcher import JobRecord
 from napari_histogan.widgets.session import Session
@@ -42,6 +43,7 @@ class JobView(SessionView):
         self.chooser = QComboBox()
         self.chooser.setToolTip("The jobs of this project, newest first")
         self.chooser.currentIndexChanged.connect(self._choose)
+        keep_narrow(self.chooser)
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setTextVisible(True)
@@ -57,6 +59,7 @@ class JobView(SessionView):
         self.lines = QComboBox()
         self.lines.setToolTip("Which numbers the curve shows")
         self.lines.currentTextChanged.connect(self._choose_lines)
+        keep_narrow(self.lines)
         self.preview = QLabel()
         self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.report = QPlainTextEdit()

@@ -74,7 +74,9 @@ class Painting(QObject):
         side = self._session.samples.resolution if self._session.samples is not None else 64
         blank = np.zeros((side, side), np.uint8)
         place = {"scale": (1.0, 1.0), "units": ("um", "um")}
-        self.picture = add.add_image(np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place)
+        self.picture = add.add_image(
+            np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place
+        )
         self.uncertainty = add.add_image(
             blank.astype(np.float32), name="Uncertainty", colormap=uncertainty_colormap(), opacity=0.7,
             contrast_limits=(0.0, 1.0), blending="translucent", visible=False, **place,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import napari_histogan
 from napari_histogan.slides.reader import open_slide
@@ -15,5 +14,4 @@ DEMO_SLIDE = Path(napari_histogan.__file__).parent / "demo_data" / "CMU-1-Small-
 def demo_slide() -> list[LayerData]:
     """Return the demo slide (skin, CC0) as a layer in micrometers."""
     data, meta, kind = slide_layer(open_slide(DEMO_SLIDE))
-    meta: dict[str, Any] = {**meta, "name": "HistoGAN demo slide"}
-    return [(data, meta, kind)]
+    return [(data, {**meta, "name": "HistoGAN demo slide"}, kind)]

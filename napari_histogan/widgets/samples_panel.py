@@ -19,6 +19,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_histogan.config import SampleImagesConfig
 from napari_histogan.jobs.engine_client import Reply
+from napari_histogan.widgets.config_form import keep_narrow
 from napari_histogan.widgets.pictures import to_pixmap
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -59,6 +60,7 @@ class SamplesPanel(SessionView):
         self.import_button.clicked.connect(self._import)
         self.sets = QComboBox()
         self.sets.setToolTip("Samples that were drawn before; their masks stay with them")
+        keep_narrow(self.sets)
         self.sets.activated.connect(self._choose_set)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import HistoganError, ProjectLocked, ProjectNotFound
@@ -166,8 +167,14 @@ class Session(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Shut down when the main window goes; a close that the user cancels hides nothing."""
         if event.type() == QEvent.Type.Hide and not event.spontaneous():
-            self.shut_down()
+            # Some systems hide a window for a moment when they change its frame.
+            QTimer.singleShot(0, self._shut_down_if_hidden)
         return False
+
+    def _shut_down_if_hidden(self) -> None:
+        window = self.parent()
+        if isinstance(window, QWidget) and not window.isVisible():
+            self.shut_down()
 
     def replace_view(self, name: str, view: Any) -> None:
         """Note the present dock of a kind; an older one lets go."""
@@ -298,6 +305,10 @@ class Session(QObject):
                 self.told.emit(str(error), "error")
         self.painting.forget()
         self.samples_changed.emit()
+        if self.samples is not None and self.samples_artifact is not None:
+            # Torch and the generator load while people look around.
+            root, samples = str(project.root), self.samples_artifact.id
+            self.engine.ask("load", lambda _reply: None, project=root, samples=samples)
 
     def _look_at_folder(self) -> None:
         project = self.project

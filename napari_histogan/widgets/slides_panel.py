@@ -245,8 +245,10 @@ class SlidesPanel(SessionView):
             item.setToolTip(str(entry.path))
             thumbnail = _thumbnail(session.project, entry.name)
             if thumbnail is not None:
-                pixmap = QPixmap(str(thumbnail))
-                item.setIcon(QIcon(pixmap.scaled(_ICON * 2, Qt.AspectRatioMode.KeepAspectRatio)))
+                pixmap = QPixmap(str(thumbnail)).scaled(_ICON * 2, Qt.AspectRatioMode.KeepAspectRatio)
+                icon = QIcon(pixmap)
+                icon.addPixmap(pixmap, QIcon.Mode.Selected)  # without a tint
+                item.setIcon(icon)
             self.list.addItem(item)
         if self.list.count():
             self.list.setCurrentRow(0)

@@ -18,7 +18,7 @@ from superqt import QCollapsible
 
 from napari_histogan.config import STAGES, StageConfig
 from napari_histogan.errors import ConfigError
-from napari_histogan.widgets.config_form import ConfigForm
+from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -55,6 +55,7 @@ class TrainPanel(SessionView):
         self._key.activated.connect(self.train)
         self.steps = QComboBox()
         self.steps.setToolTip("A single step with its settings")
+        keep_narrow(self.steps)
         for stage, title in _TITLES.items():
             self.steps.addItem(title, stage)
         self.steps.setCurrentIndex(self.steps.findData("train_segmenter"))
