@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.autograd import backward
 
 from napari_histogan.config import TrainGanConfig
 from napari_histogan.errors import ConfigError, Stopped, TrainingDiverged
-from napari_histogan.metrics import sliced_wasserstein
+from napari_histogan.models.ada import AugmentPipe
 from napari_histogan.models.device import Compute, resolve
 from napari_histogan.models.stylegan2 import (
     Discriminator,
@@ -42,17 +40,12 @@ from napari_histogan.training.gan_losses import (
     r1_penalty,
     update_ema,
 )
+from napari_histogan.training.gan_preview import GanPreview, Pictures
 
 logger = logging.getLogger(__name__)
 
 RESULT = "result"
-PREVIEW_GRID = (4, 8)
-REFERENCE_PATCHES = 256
 ADA_EVERY = 4
-COLLAPSED = 0.3
-"""Below this share of the spread of real patches, samples are all alike."""
-
-Pictures = NDArray[np.uint8]
 
 
 def train_gan(
@@ -90,7 +83,14 @@ def train_gan(
     torch.manual_seed(config.seed)
     run = _Run.start(patches, config, compute, init)
     store = CheckpointStore(reporter.run_dir / "checkpoints", config.keep_checkpoints)
-    preview = _Preview(patches, run.average, config, compute, reporter)
+    preview = GanPreview(
+        patches,
+        run.average,
+        batch=config.batch,
+        seed=config.seed,
+        dtype=compute.dtype,
+        reporter=reporter,
+    )
     if (saved := store.load_latest()) is not None:
         run.load_state_dict(saved.state)
         patches.load_state_dict(saved.state["patches"])
@@ -184,6 +184,7 @@ class _Run:
     optimizer_g: torch.optim.Adam
     optimizer_d: torch.optim.Adam
     path_mean: Tensor
+    augment: AugmentPipe = field(default_factory=AugmentPipe)
     images: int = 0
     iteration: int = 0
     ada_p: float = 0.0
@@ -230,7 +231,9 @@ class _Run:
         return images
 
     def judge(self, images: Tensor) -> Tensor:
-        """Return the logits (N, 1) of images (N, 3, S, S)."""
+        """Return the logits (N, 1) of images (N, 3, S, S), real and fake alike seen through augmentation."""
+        if self.ada_p > 0:
+            images = self.augment(images, self.ada_p)
         logits: Tensor = self.discriminator(images, dtype=self.compute.dtype)
         return logits
 
@@ -341,14 +344,16 @@ class _Tick:
     """What was seen since the last report."""
 
     def __init__(self, first_image: int) -> None:
-        self.first_image, self.r1 = first_image, float("nan")
+        self.first_image, self.r1 = first_image, 0.0
         self._fake: list[float] = []
         self._real: list[float] = []
+        self._sign: list[float] = []
         self._since = time.perf_counter()
 
     def add(self, fake_logits: Tensor, real_logits: Tensor) -> None:
         self._fake.append(fake_logits.detach().mean().item())
         self._real.append(real_logits.detach().mean().item())
+        self._sign.append(real_logits.detach().sign().mean().item())
 
     def figures(self, run: _Run) -> dict[str, float]:
         kimg = (run.images - self.first_image) / 1000
@@ -357,53 +362,10 @@ class _Tick:
             "seconds_per_kimg": (time.perf_counter() - self._since) / kimg,
             "score_fake": float(np.mean(self._fake)),
             "score_real": float(np.mean(self._real)),
+            "sign_real": float(np.mean(self._sign)),
             "r1": self.r1,
             "ada_p": run.ada_p,
         }
-
-
-class _Preview:
-    """Fixed latents shown at every tick, and how far samples are from real patches."""
-
-    def __init__(
-        self,
-        patches: PatchSource,
-        average: Generator,
-        config: TrainGanConfig,
-        compute: Compute,
-        reporter: Reporter,
-    ) -> None:
-        self._average, self._batch, self._compute, self._reporter = average, config.batch, compute, reporter
-        position = patches.state_dict()
-        self._real = patches.next_batch(REFERENCE_PATCHES)
-        patches.load_state_dict(position)
-        chance = torch.Generator().manual_seed(config.seed)
-        self._z = torch.randn(REFERENCE_PATCHES, average.spec.z_dim, generator=chance)
-        self._folder = reporter.run_dir / "previews"
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    @torch.no_grad()
-    def show(self, images: int) -> dict[str, float]:
-        """Write the grid of samples and measure them; warn where they are all alike."""
-        samples = self._samples()
-        rows, columns = PREVIEW_GRID
-        path = self._folder / f"samples-{images // 1000:06d}.png"
-        _grid(samples[: rows * columns], columns).save(path)
-        self._reporter.preview("samples", path)
-        spread = float(samples.std(axis=0).mean() / max(self._real.std(axis=0).mean(), 1e-6))
-        if spread < COLLAPSED:
-            self._reporter.warn(
-                f"The samples differ only {spread:.0%} as much as real patches: training may have collapsed. "
-                "A larger r1_gamma or a smaller learning_rate helps."
-            )
-        return {"sliced_wasserstein": sliced_wasserstein(self._real, samples), "spread": spread}
-
-    def _samples(self) -> Pictures:
-        parts = []
-        for z in torch.split(self._z.to(self._compute.device), self._batch):
-            images = self._average.synthesis(self._average.mapping(z), "const", dtype=self._compute.dtype)
-            parts.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
-        return torch.cat(parts).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _only(trained: torch.nn.Module, frozen: torch.nn.Module) -> None:
@@ -414,12 +376,6 @@ def _only(trained: torch.nn.Module, frozen: torch.nn.Module) -> None:
 def _to_tensor(pictures: Pictures, device: torch.device) -> Tensor:
     """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 within [-1, 1]."""
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
-
-
-def _grid(pictures: Pictures, columns: int) -> Image.Image:
-    n, size = pictures.shape[:2]
-    rows = pictures.reshape(n // columns, columns, size, size, 3).transpose(0, 2, 1, 3, 4)
-    return Image.fromarray(np.ascontiguousarray(rows.reshape(n // columns * size, columns * size, 3)))
 
 
 def _write_result(run: _Run, mpp: float | None, folder: Path) -> None:

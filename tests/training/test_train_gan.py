@@ -81,9 +81,13 @@ def assert_same(first, second):
         assert first == second
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(config, tmp_path, precision):
-    config = config.model_copy(update={"precision": precision})
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"precision": "bfloat16"}, {"ada_target": 0.01, "ada_kimg": 0.05}],
+    ids=["float32", "bfloat16", "augmented"],
+)
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(config, tmp_path, values):
+    config = config.model_copy(update=values)
     train_gan(Ramps(), config, QuietReporter(tmp_path / "whole"))
 
     patches = Ramps()
@@ -174,3 +178,18 @@ def test_divergence_ends_training_and_keeps_the_checkpoint(config, tmp_path):
         )
     assert checkpoint(tmp_path).step == 16
     assert all(v.isfinite().all() for v in checkpoint(tmp_path).state["generator"].values())
+
+
+def test_augmentation_rises_while_the_discriminator_is_too_sure(config, tmp_path):
+    reporter = QuietReporter(tmp_path)
+    values = {
+        "kimg": 0.32,
+        "tick_kimg": 0.064,
+        "ada_target": 0.01,
+        "ada_kimg": 0.3,
+        "path_length_weight": 0.0,
+    }
+    train_gan(Ramps(), config.model_copy(update=values), reporter)
+    metrics = [e for e in reporter.events if e["kind"] == "metric"]
+    assert 0 < metrics[-1]["ada_p"] <= 0.32 / 0.3
+    assert metrics[0]["ada_p"] != metrics[-1]["ada_p"]
