@@ -43,7 +43,18 @@ def status_tables(
     yield table
     if jobs:
         yield _job_table(jobs)
-    yield escape(found.next_step.replace("PROJECT", shown_root))
+    yield escape(next_step(found, jobs).replace("PROJECT", shown_root))
+
+
+def next_step(found: Overview, jobs: Sequence[Job]) -> str:
+    """Return the next step, with what jobs are doing about it already."""
+    for job in reversed(jobs):
+        state = job.status().state
+        if state in ("queued", "running"):
+            return f"{job.run_dir.name} is at work; end it with: histogan stop PROJECT {job.number}"
+        if job.stage == found.next_stage and state in ("stopped", "failed"):
+            return f"{job.run_dir.name} is {state}; go on with: histogan resume PROJECT {job.number}"
+    return found.next_step
 
 
 def status_json(project: Project, found: Overview, jobs: Sequence[Job]) -> dict[str, Any]:
@@ -56,7 +67,7 @@ def status_json(project: Project, found: Overview, jobs: Sequence[Job]) -> dict[
         "stages": [asdict(state) for state in found.stages],
         "jobs": [{"run": job.run_dir.name, **asdict(job.status())} for job in jobs],
         "next_stage": found.next_stage,
-        "next_step": found.next_step,
+        "next_step": next_step(found, jobs),
     }
 
 

@@ -1,0 +1,353 @@
+"""The command line does what the dock does: stages as jobs, with exit codes that scripts can use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_histogan import __version__, cli
+from napari_histogan.config import STAGES, SampleImagesConfig, TrainGanConfig
+from napari_histogan.geometry import Region
+from napari_histogan.jobs.job import Job
+from napari_histogan.jobs.runner import list_jobs
+from napari_histogan.progress import QuietReporter
+from napari_histogan.project.corrections import Correction
+from napari_histogan.project.store import Project
+
+pytestmark = pytest.mark.timeout(120)
+
+TINY = """
+batch = 2
+z_dim = 8
+w_dim = 8
+mapping_layers = 1
+channel_base = 64
+channel_max = 8
+tick_kimg = 1000
+threads = 1
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    assert cli.main(["new", str(tmp_path / "kidney"), "--classes", "glomerulus, tubule"]) == 0
+    return Project.open(tmp_path / "kidney")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory, demo_slide: Path) -> Path:
+    """A project with the demo slide and a patch plan, made by real jobs."""
+    root = tmp_path_factory.mktemp("cli") / "skin"
+    assert cli.main(["new", str(root), "--classes", "epidermis,dermis"]) == 0
+    assert cli.main(["add-slides", str(root), "--paths", str(demo_slide)]) == 0
+    assert cli.main(["extract-patches", str(root), "--patch-px", "32"]) == 0
+    return root
+
+
+# Without a project
+
+
+def test_help_is_quick_and_names_every_verb() -> None:
+    code = (
+        "import sys, time; started = time.process_time()\n"
+        "from napari_histogan.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(time.process_time() - started, 'torch' in sys.modules)"
+    )
+    tries = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    ]
+    seconds, torch = zip(*(text.splitlines()[-1].split() for text in tries), strict=True)
+    assert set(torch) == {"False"}
+    assert min(map(float, seconds)) < 0.5
+    verbs = [stage.replace("_", "-") for stage in STAGES]
+    verbs += [
+        "new",
+        "demo",
+        "open",
+        "status",
+        "show",
+        "stop",
+        "resume",
+        "verify",
+        "clean",
+        "backup",
+        "restore",
+    ]
+    assert [
+        verb for verb in verbs if f"    {verb} " not in tries[0] and f"    {verb}\n" not in tries[0]
+    ] == []
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "napari_histogan", "--version"]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[1] == __version__
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["paint-everything", "p"], ["train-gan"], ["demo", "--from", "x"]])
+def test_what_is_not_understood_ends_with_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+
+
+def test_errors_go_to_stderr_and_end_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("status", "show", "train-gan", "stop", "resume", "verify", "clean"):
+        code, out, err = run(capsys, verb, tmp_path)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"histogan: {tmp_path} holds no project.")
+        assert "histogan new" in err
+
+
+# Projects
+
+
+def test_a_new_project_has_its_classes(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert project.classes.names == ("glomerulus", "tubule")
+    code, _, err = run(capsys, "new", project.root)
+    assert code == 1
+    assert "holds a project already" in err
+
+
+def test_status_tells_what_to_do_next(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "status", project.root)
+    assert code == 0
+    assert f"histogan add-slides {project.root} --paths FILE" in out.replace("\n", " ")
+    told = json.loads(run(capsys, "status", project.root, "--json")[1])
+    assert told["next_stage"] == "add_slides"
+    assert [c["name"] for c in told["classes"]] == ["glomerulus", "tubule"]
+    assert {s["stage"] for s in told["stages"]} >= set(STAGES) - {"import_gan"}
+
+
+def make(project: Project) -> None:
+    with project.new_artifact("generator", TrainGanConfig(seed=4), QuietReporter()) as draft:
+        (draft.path / "weights").write_text("x")
+        draft.summary["loss"] = 0.25
+    with project.new_artifact("samples", SampleImagesConfig(), QuietReporter(), [draft.result]) as made:
+        (made.path / "w").write_text("w")
+
+
+def test_show_tells_settings_summary_and_family(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    make(project)
+    code, out, _ = run(capsys, "show", project.root, "generators/0001")
+    assert code == 0
+    for line in ("generators/0001  train_gan", "loss = 0.25", "seed = 4", "hash    "):
+        assert line in out
+    out = run(capsys, "show", project.root)[1]
+    assert "  samples/0002 (sample_images)\n    generators/0001 (train_gan)" in out
+    assert json.loads(run(capsys, "show", project.root, "--json")[1])["id"] == "samples/0002"
+    assert run(capsys, "show", project.root, "9")[0] == 1
+
+
+def test_verify_fails_once_something_was_changed(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(project)
+    assert run(capsys, "verify", project.root)[:2] == (
+        0,
+        "generators/0001: whole\nsamples/0002: whole\n2 of 2 results are whole\n",
+    )
+    (project.root / "samples" / "0002" / "w").write_text("W")
+    code, out, _ = run(capsys, "verify", project.root)
+    assert code == 1
+    assert "samples/0002: w was changed" in out
+
+
+def test_clean_tells_first_and_removes_then(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    make(project)
+    checkpoint = project.runs()[0] / "checkpoints" / "old"
+    checkpoint.write_bytes(bytes(1000))
+    for words, left in ((["--dry-run"], True), ([], False)):
+        code, out, _ = run(capsys, "clean", project.root, *words)
+        assert code == 0
+        assert "runs/0001-train-gan/checkpoints/old: a checkpoint of a finished run, 1,000 bytes" in out
+        assert checkpoint.exists() == left
+    assert run(capsys, "clean", project.root)[1] == "0 bytes were freed\n"
+
+
+def test_backup_and_restore_carry_the_work_over(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(project)
+    project.save_mask("samples/0002", 1, np.ones((8, 8), np.uint8))
+    project.save_correction(Correction("a", "s", Region(0, 0, 2, 2), 0.5, np.ones((2, 2), np.uint8)))
+    code, out, _ = run(capsys, "backup", project.root, tmp_path / "b.zip")
+    assert code == 0
+    assert "3 files of labels" in out
+    assert run(capsys, "restore", tmp_path / "b.zip", tmp_path / "new")[0] == 0
+    restored = Project.open(tmp_path / "new")
+    assert restored.painted("samples/0002") == [1]
+    assert restored.classes == project.classes
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
+        bundle.writestr("../../evil", "x")
+    code, _, err = run(capsys, "restore", tmp_path / "evil.zip", tmp_path / "other")
+    assert code == 1
+    assert "is no backup" in err
+
+
+# Stages
+
+
+def test_a_stage_without_its_inputs_ends_before_a_run_is_made(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "train-gan", project.root)
+    assert code == 1
+    assert "run histogan extract-patches first" in err
+    assert project.runs() == []
+
+
+def test_a_misspelt_option_gets_a_suggestion(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train-gan", str(project.root), "--kimgs", "3"])
+    assert caught.value.code == 2
+    assert "did you mean --kimg?" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_settings_and_inputs_and_does_nothing(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(planned.rglob("*"))
+    code, out, _ = run(capsys, "train-gan", planned, "--kimg", "7", "--dry-run")
+    assert code == 0
+    assert "kimg = 7.0" in out
+    assert "# reads patches/0002" in out
+    assert sorted(planned.rglob("*")) == before
+    (tmp_path / "again.toml").write_text(out)
+    again = run(capsys, "train-gan", planned, "--config", tmp_path / "again.toml", "--dry-run")
+    assert again[1] == out, "what it prints is a config file"
+
+
+def test_stages_run_as_jobs_and_leave_their_results(
+    planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Project.open(planned)
+    assert [a.id for a in project.artifacts()][:2] == ["slides/0001", "patches/0002"]
+    assert [job.status().state for job in list_jobs(planned)][:2] == ["done", "done"]
+    assert project.artifacts("patches")[0].config["patch_px"] == 32
+    out = run(capsys, "status", planned)[1]
+    assert "slides/0001" in out
+    assert "patches/0002" in out
+
+
+def test_a_failed_stage_tells_why_and_ends_with_1(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    code, _, err = run(capsys, "add-slides", project.root, "--paths", tmp_path / "broken.svs")
+    assert code == 1
+    assert "broken.svs" in err
+    assert list_jobs(project.root)[0].status().state == "failed"
+
+
+def test_working_in_the_foreground_gives_the_same(project: Project, demo_slide: Path) -> None:
+    command = [sys.executable, "-m", "napari_histogan", "add-slides", str(project.root)]
+    command += ["--foreground", "--paths", str(demo_slide)]
+    assert subprocess.run(command, check=False).returncode == 0
+    (job,) = list_jobs(project.root)
+    assert job.status().state == "done"
+    assert project.artifact("", "slides").number == 1
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY + "kimg = 100000\n")
+    command = [sys.executable, "-m", "napari_histogan", "train-gan", str(planned)]
+    command += ["--config", str(tmp_path / "tiny.toml")]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    job = _training(planned)
+    first.send_signal(signal.SIGINT)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 3, err
+    assert "asked to stop" in out
+    assert f"go on with: histogan resume {planned} {job.number}" in out
+    assert job.status().state == "stopped"
+    assert (
+        f"{job.run_dir.name} is stopped"
+        in json.loads(run(capsys, "status", planned, "--json")[1])["next_step"]
+    )
+
+    second = subprocess.run([*command, "--detach"], capture_output=True, text=True, check=False)
+    assert second.returncode == 0
+    assert f"{job.run_dir.name} has these settings and is not finished; it goes on" in second.stdout
+    assert _training(planned).number == job.number
+    code, out, _ = run(capsys, "stop", planned)
+    assert code == 0
+    assert job.run_dir.name in out
+    assert job.wait(60).state == "stopped"
+    code, _, err = run(capsys, "stop", planned)
+    assert code == 1
+    assert "no job is at work" in err
+    assert run(capsys, "stop", planned, job.number)[0] == 1
+    assert run(capsys, "resume", planned, "77")[0] == 1
+
+
+def test_resume_goes_on_to_the_end(planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY + "kimg = 0.02\n")
+    assert run(capsys, "train-gan", planned, "--config", tmp_path / "tiny.toml", "--detach")[0] == 0
+    job = list_jobs(planned)[-1]
+    job.request_stop()
+    assert job.wait(60).state == "stopped"
+    code, out, err = run(capsys, "resume", planned, job.number)
+    assert (code, err) == (0, "")
+    assert f"{job.run_dir.name}: done, generators/{job.number:04d}" in out
+    assert run(capsys, "resume", planned, job.number)[0] == 0, "a finished job is not run again"
+    assert run(capsys, "verify", planned)[0] == 0
+
+
+def _training(root: Path) -> Job:
+    """The newest job, once it has saved its first state or begun to train."""
+    until(lambda: list_jobs(root)[-1].stage == "train_gan", "the run")
+    job = list_jobs(root)[-1]
+    start = job.events()[1]
+
+    def progressed() -> bool:
+        assert job.status().state in ("queued", "running"), job.tail_log()
+        return job.progress() is not None and any(e["kind"] == "progress" for e in job.events(start)[0])
+
+    until(progressed, "training")
+    return job
+
+
+def test_open_starts_the_dock_in_a_process_of_its_own(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A module of our own in place of the dock: what is tested is that the project's folder gets there.
+    (tmp_path / "stand_in.py").write_text(
+        "import sys, pathlib; pathlib.Path(sys.argv[1], 'opened').write_text(' '.join(sys.argv[1:]))"
+    )
+    monkeypatch.setattr(cli, "DOCK", "stand_in")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert cli.main(["open", str(project.root)]) == 0
+    assert (project.root / "opened").read_text() == str(project.root)
+    assert importlib.util.find_spec("napari_histogan.widgets.launch") is not None
