@@ -218,7 +218,7 @@ class TrainSegmenterConfig(StageConfig):
         (), "Data sets and merged corrections to learn from; empty takes the newest of each."
     )
     correction_weight: float = _more(
-        1.0, "How often a correction is drawn, relative to its share of all patches times 10.", ge=0
+        10.0, "How often a corrected patch is drawn, compared with a synthetic one.", ge=0
     )
     init: str = _more("", "Segmenter to start from (transfer learning); empty starts anew.")
 
