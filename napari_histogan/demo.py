@@ -109,7 +109,7 @@ def run_demo(
     """
     console, plan = console or Console(), plan or DemoPlan()
     project = _open_or_create(folder)
-    stages = _Stages(project, console, total=6 if from_gan else 17)
+    stages = _Stages(project, console, total=4 if from_gan else 16)
     stages.run("Looking at the slide", c.AddSlidesConfig(paths=(SLIDE,)))
     stages.run("Finding tissue", c.ExtractPatchesConfig(patch_px=64, mpp=1.0))
     if from_gan:

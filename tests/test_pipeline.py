@@ -238,7 +238,7 @@ def test_slide_that_was_replaced_is_noticed(empty, tmp_path, demo_slide):
     copy.write_bytes(demo_slide.read_bytes())
     run(empty, c.AddSlidesConfig(paths=(copy,)))
     data = bytearray(copy.read_bytes())
-    data[100_000:100_100] = bytes(100)
+    data[100_000:400_000] = bytes(300_000)
     copy.write_bytes(data)
     with pytest.raises(SlideError, match="not the one that was added"):
         run(empty, c.ExtractPatchesConfig(patch_px=32, mpp=4.0))
