@@ -1,0 +1,114 @@
+"""Make the pictures of the docs: open a project and save every tab as a PNG.
+
+Usage: python docs/make_screenshots.py PROJECT [--out docs/images] [--size 1366x768]
+
+Needs a display; without one: xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py PROJECT
+The project is only looked at: strokes are shown from its masks, nothing is started or saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+
+import napari
+from qtpy.QtWidgets import QApplication
+
+from napari_histogan.widgets.dock import HistoganDock
+from napari_histogan.widgets.launch import open_dock
+
+
+def main() -> int:
+    """Save the pictures; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
+    parser.add_argument("--size", default="1366x768", help="of the window in pixels")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    width, height = (int(side) for side in options.size.split("x"))
+    viewer = napari.Viewer(title="HistoGAN")
+    viewer.window.resize(width, height)
+    dock = open_dock(viewer)
+    _until(lambda: dock.session is not None)
+    save = lambda name: _save(viewer, options.out / f"dock-{name}.png")  # noqa: E731 - reads as a verb below
+    save("start")
+    if not dock.open_project(options.project):
+        sys.stderr.write(dock.message.text() + "\n")
+        return 1
+    viewer.window.resize(width, height)
+    _tabs(dock, viewer, save)
+    viewer.close()
+    return 0
+
+
+def _tabs(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
+    """Go through the tabs as a person does."""
+    session = dock.session
+    dock.message_bar.hide()
+    _until(lambda: not dock.samples.look.pixmap().isNull(), 30)
+    save("samples")
+    painted = session.painted()
+    if session.samples is not None:
+        session.open_sample(painted[len(painted) // 2] if painted else 0)
+        _until(lambda: session.painting.prediction.data.any(), 30 if painted else 0)
+        _until(lambda: bool(session.scores), 30 if painted else 0)
+        save("paint")
+        session.painting.open_next()
+        _until(lambda: session.painting.prediction.data.any(), 20 if painted else 0)
+        dock.paint.uncertainty_button.click()
+        save("paint-uncertainty")
+        dock.paint.uncertainty_button.click()
+    dock.show_tab("train")
+    trained = session.jobs.newest("train_segmenter") or session.jobs.newest()
+    if trained is not None:
+        dock.train.jobs.show_job(trained.number)
+    save("train")
+    dock.train.show_step("train_segmenter")
+    _work(0.3)
+    dock.train.area.ensureWidgetVisible(dock.train.form("train_segmenter"))
+    save("train-settings")
+    dock.show_tab("slides")
+    save("slides")
+    dock.slides.threshold.setValue(50)
+    save("slides-threshold")
+    dock.slides.threshold.setValue(0)
+    dock.show_tab("correct")
+    if session.slide_view.map is not None:
+        dock.correct.place()
+        save("correct")
+        dock.correct.discard()
+
+
+def _save(viewer: Any, path: Path) -> None:
+    """Let the window settle and save it whole."""
+    _work(1.0)
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def _work(seconds: float) -> None:
+    """Let Qt work."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Let Qt work until something is so, or the time is over."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
