@@ -105,3 +105,27 @@ def test_leading_axes_are_kept(matrix: metrics.Counts) -> None:
 def test_bad_indices_and_shapes_are_refused(truth: list[int], predicted: list[int]) -> None:
     with pytest.raises(ValueError, match=r"shape|does not lie"):
         metrics.confusion_matrix(np.array(truth), np.array(predicted), 3)
+
+
+def _pictures(seed: int, low: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(low, 200, (32, 32, 32, 3)).astype(np.uint8)
+
+
+def test_sliced_wasserstein_is_zero_for_the_same_set_in_any_order() -> None:
+    pictures = _pictures(0)
+    assert metrics.sliced_wasserstein(pictures, pictures) == 0
+    assert metrics.sliced_wasserstein(pictures, pictures[::-1]) == pytest.approx(0, abs=1e-4)
+
+
+def test_sliced_wasserstein_grows_with_the_difference() -> None:
+    pictures = _pictures(0)
+    like = metrics.sliced_wasserstein(pictures, _pictures(1))
+    brighter = [metrics.sliced_wasserstein(pictures, _pictures(1) + np.uint8(k)) for k in (20, 50)]
+    assert like < brighter[0] < brighter[1]
+    blurred = np.repeat(np.repeat(pictures[:, ::2, ::2], 2, axis=1), 2, axis=2)
+    assert metrics.sliced_wasserstein(pictures, blurred) > 2 * like
+
+
+def test_sliced_wasserstein_refuses_sets_of_different_shape() -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        metrics.sliced_wasserstein(_pictures(0), _pictures(0)[:5])
