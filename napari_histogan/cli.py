@@ -318,16 +318,14 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Compare every result with its hashes."""
-    from napari_histogan.project.artifacts import verify_artifact
+    from napari_histogan.project.artifacts import verify_all
     from napari_histogan.project.store import Project
 
-    damaged = 0
-    artifacts = Project.open(options.project).artifacts()
-    for artifact in artifacts:
-        problems = verify_artifact(artifact)
-        damaged += bool(problems)
-        print(f"{artifact.id}: {'; '.join(problems) or 'whole'}")
-    print(f"{len(artifacts) - damaged} of {len(artifacts)} results are whole")
+    found = verify_all(Project.open(options.project).root)
+    for name, problems in found.items():
+        print(f"{name}: {'; '.join(problems) or 'whole'}")
+    damaged = sum(bool(problems) for problems in found.values())
+    print(f"{len(found) - damaged} of {len(found)} results are whole")
     return FAILED if damaged else DONE
 
 

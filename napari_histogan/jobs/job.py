@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_histogan.config import StageConfig
-from napari_histogan.errors import JobError
+from napari_histogan.errors import JobError, ProjectDamaged
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors, write_json
 from napari_histogan.project.runs import (
@@ -103,7 +103,7 @@ class Job:
     def __init__(self, run_dir: Path | str) -> None:
         self.run_dir = Path(os.path.abspath(run_dir))
         number = run_number(self.project_root, self.run_dir)
-        if number is None or not (self.run_dir / "status.json").exists():
+        if number is None or not (self.run_dir / "config.toml").exists():
             raise JobError(f"{run_dir} is not a run", "a folder such as PROJECT/runs/0007-train-gan")
         self.number: int = number
         self.stage: str = self.run_dir.name.split("-", 1)[1].replace("-", "_")
@@ -123,11 +123,11 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return the present status; a job whose process died is "failed", whatever its file says."""
-        status = read_status(self.run_dir)
+        status = self._told_status()
         if status.state not in ("queued", "running") or _is_alive(status, self._started_process()):
             return status
         # It may have ended properly between the two looks.
-        status = read_status(self.run_dir)
+        status = self._told_status()
         if status.state not in ("queued", "running"):
             return status
         error = {"type": "ProcessDied", "message": DIED.format(log=LOG_FILE)}
@@ -199,6 +199,14 @@ class Job:
         """Record the worker that was just started; called by the runner alone."""
         told = {"pid": pid, "pid_started": process_started(pid), "host": socket.gethostname()}
         write_json(self.run_dir / PROCESS_FILE, {**told, "at": time.time()}, durable=False)
+
+    def _told_status(self) -> JobStatus:
+        """Read ``status.json``; one that a power cut damaged counts as failed, so that the job can resume."""
+        try:
+            return read_status(self.run_dir)
+        except ProjectDamaged as error:
+            told = {"type": "ProjectDamaged", "message": str(error)}
+            return JobStatus(self.number, self.stage, state="failed", error=told)
 
     def _started_process(self) -> dict[str, Any]:
         """Return what the starter recorded; empty if nothing."""

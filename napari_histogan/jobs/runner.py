@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_histogan.config import StageConfig
-from napari_histogan.errors import JobError
+from napari_histogan.errors import ConfigError, JobError
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors
-from napari_histogan.project.runs import read_status, run_folders, write_status
+from napari_histogan.project.runs import run_folders, write_status
 from napari_histogan.project.store import Project
 
 POLL_S = 0.25
@@ -83,9 +83,7 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
     for name in (STOP_FILE, PROCESS_FILE):
         with suppress(FileNotFoundError):
             (job.run_dir / name).unlink()
-    fresh = replace(
-        read_status(job.run_dir), state="queued", pid=None, heartbeat=time.time(), ended="", error=None
-    )
+    fresh = replace(status, state="queued", pid=None, heartbeat=time.time(), ended="", error=None)
     write_status(job.run_dir, fresh)
     _launch(job, nice, pipeline)
     return job
@@ -106,9 +104,17 @@ def find_unfinished(project_root: Path | str, config: StageConfig) -> Job | None
     for job in reversed(list_jobs(project_root)):
         if job.stage == config.stage:
             status = job.status()
-            same = not status.library and status.state != "done" and job.config() == config
-            return job if same else None
+            open_end = not status.library and status.state != "done"
+            return job if open_end and _has_config(job, config) else None
     return None
+
+
+def _has_config(job: Job, config: StageConfig) -> bool:
+    """Whether a run has a config; one that this version cannot read has another."""
+    try:
+        return job.config() == config
+    except ConfigError:
+        return False
 
 
 def follow_job(job: Job, offset: int = 0, poll_s: float = POLL_S) -> Iterator[dict[str, Any] | None]:

@@ -33,6 +33,7 @@ from napari_histogan.project.artifacts import KINDS, Artifact
 from napari_histogan.project.locks import now
 from napari_histogan.project.runs import (
     JobStatus,
+    process_started,
     read_run_config,
     read_status,
     run_number,
@@ -46,6 +47,7 @@ StageFunction = Callable[[Project, Any, Any], Artifact]
 DEFAULT_PIPELINE = "napari_histogan.pipeline:STAGE_FUNCTIONS"
 HEARTBEAT_S = 1.0
 NICENESS = 5
+VANISH_S = 30.0
 
 EXIT = {"done": 0, "failed": 1, "stopped": 3}
 """Exit codes of the worker and of the command line, by the state that the job ended in."""
@@ -116,12 +118,31 @@ def main(arguments: list[str] | None = None) -> int:
     if options.nice:
         _give_way()
     run_dir = Path(os.path.abspath(options.run_dir))
-    try:
-        with FileLock(run_dir / ".worker.lock").acquire(timeout=0):
-            return work(run_dir, options.pipeline)
-    except Timeout:
+    lock = FileLock(run_dir / ".worker.lock")
+    if not _take(lock, run_dir):
         logger.error("another process works on %s already", run_dir)
         return EXIT["failed"]
+    try:
+        return work(run_dir, options.pipeline)
+    finally:
+        lock.release()
+
+
+def _take(lock: FileLock, run_dir: Path) -> bool:
+    """Become the only worker of a run; one that has ended already may take a moment to vanish."""
+    for _ in range(int(VANISH_S / 0.2)):
+        try:
+            lock.acquire(timeout=0.2)
+            return True
+        except Timeout:
+            status = read_status(run_dir)
+            if (
+                status.pid is not None
+                and process_started(status.pid)
+                and status.state in ("queued", "running")
+            ):
+                return False
+    return False
 
 
 def _give_way() -> None:

@@ -282,9 +282,10 @@ def draft_artifact(
     temporary = temporary_sibling(final)
     draft = ArtifactDraft(temporary, number)
     with storage_errors(root, needs_bytes):
+        final.parent.mkdir(exist_ok=True)
+        temporary.mkdir()
+    with storage_errors(root, needs_bytes, only_full=True):
         try:
-            final.parent.mkdir(exist_ok=True)
-            temporary.mkdir()
             yield draft
             _write_record(draft, kind, config, parents)
             sync_tree(temporary)
@@ -355,6 +356,19 @@ def verify_artifact(artifact: Artifact) -> list[str]:
     if content_hash(artifact.kind, artifact.files) != artifact.hash:
         problems.append(f"{RECORD} was changed")
     return problems
+
+
+def verify_all(root: Path) -> dict[str, list[str]]:
+    """Return the problems of every artifact of a project by its id; also of those that cannot be read."""
+    found = {}
+    for kind, folder in KINDS.items():
+        for path in artifact_folders(root, kind):
+            try:
+                problems = verify_artifact(read_artifact(path))
+            except ProjectDamaged as error:
+                problems = [error.found]
+            found[f"{folder}/{path.name}"] = problems
+    return found
 
 
 def _plain(value: Any) -> Any:

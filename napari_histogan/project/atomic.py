@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,13 +59,24 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            _replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
         if durable:
             sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over a file; Windows refuses for the moment in which somebody reads it."""
+    for _ in range(50 if os.name == "nt" else 0):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(0.01)
+    os.replace(source, target)
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
@@ -137,8 +149,18 @@ def require_space(path: Path, needed: int) -> None:
 
 
 @contextmanager
-def storage_errors(path: Path, needed: int = 0) -> Iterator[None]:
-    """Turn the system's words for a full or read-only disk into a ``StorageError``."""
+def storage_errors(path: Path, needed: int = 0, only_full: bool = False) -> Iterator[None]:
+    """Turn the system's words for a full or read-only disk into a ``StorageError``.
+
+    Parameters
+    ----------
+    path
+        What is written, for the message.
+    needed
+        Bytes that it takes, as far as known.
+    only_full
+        Leave refused permissions as they are, as around work that reads files as well.
+    """
     try:
         yield
     except HistoganError:
@@ -150,7 +172,7 @@ def storage_errors(path: Path, needed: int = 0) -> Iterator[None]:
                 f"at least {needed:,} bytes",
                 "free some space (histogan clean helps) and start again; nothing made earlier was touched",
             ) from error
-        if error.errno in _FORBIDDEN:
+        if error.errno in _FORBIDDEN and not only_full:
             raise StorageError(
                 f"{path} cannot be written: {error.strerror}",
                 "a folder that you may write to",

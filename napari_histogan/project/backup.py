@@ -19,10 +19,11 @@ from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import artifact_folders, read_artifact
 from napari_histogan.project.atomic import storage_errors, temporary_sibling, write_bytes
 from napari_histogan.project.corrections import CORRECTIONS, Correction, correction_from
+from napari_histogan.project.document import FILE
 from napari_histogan.project.locks import now
 from napari_histogan.project.masks import MASKS, read_npy
 from napari_histogan.project.slide_list import slides_from
-from napari_histogan.project.store import FILE, Project
+from napari_histogan.project.store import Project
 
 FORMAT = 1
 MANIFEST = "backup.json"

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 from numpy.typing import NDArray
 
-from napari_histogan import __version__
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import (
     ArtifactMissing,
     LabelError,
-    ProjectDamaged,
     ProjectError,
     ProjectLocked,
-    ProjectNotFound,
 )
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.progress import Reporter
@@ -35,7 +30,7 @@ from napari_histogan.project.artifacts import (
     list_artifacts,
     pick_artifact,
 )
-from napari_histogan.project.atomic import require_space, storage_errors, write_bytes
+from napari_histogan.project.atomic import require_space, storage_errors
 from napari_histogan.project.corrections import (
     CORRECTIONS,
     Correction,
@@ -43,13 +38,19 @@ from napari_histogan.project.corrections import (
     load_corrections,
     save_correction,
 )
+from napari_histogan.project.document import (
+    FILE,
+    classes_of,
+    keep_old_document,
+    new_document,
+    read_document,
+    write_document,
+)
 from napari_histogan.project.family import FamilyNode, Stale, family_tree, stale_artifacts
-from napari_histogan.project.locks import ProjectLock, now
+from napari_histogan.project.locks import ProjectLock
 from napari_histogan.project.masks import MASKS, MaskStore
 from napari_histogan.project.slide_list import SlideEntry
-from napari_histogan.project.upgrades import SCHEMA, schema_of, upgraded
 
-FILE = "project.toml"
 WRITE_WAIT_S = 10.0
 
 
@@ -76,12 +77,7 @@ class Project:
         self._write = ProjectLock(root, "write", "is writing to")
         self._jobs = ProjectLock(root, "jobs", "runs a job in")
         self._studio = ProjectLock(root, "studio", "has opened, for writing,")
-        try:
-            self._classes = ClassTable.from_dicts(document.get("classes", []))
-        except LabelError as error:
-            raise ProjectDamaged(
-                f"the classes in {root / FILE} are wrong: {error}", "", "correct the file"
-            ) from error
+        self._classes = classes_of(document, root)
 
     @classmethod
     def create(cls, root: Path | str, name: str | None = None, classes: ClassTable | None = None) -> Project:
@@ -107,17 +103,11 @@ class Project:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             kind = "holds a project already" if (root / FILE).exists() else "is not an empty folder"
             raise ProjectError(f"{root} {kind}", "a new or an empty folder", "choose another folder")
-        document = {
-            "schema": SCHEMA,
-            "name": name or root.name,
-            "created": now(),
-            "program_version": __version__,
-            "classes": (classes or ClassTable()).to_dicts(),
-        }
+        document = new_document(name or root.name, classes or ClassTable())
         with storage_errors(root, 4096):
             root.mkdir(parents=True, exist_ok=True)
-            slide_list.write_slides(root, [])
-            write_bytes(root / FILE, tomli_w.dumps(document).encode())
+        slide_list.write_slides(root, [])
+        write_document(root, document)
         return cls(root, document)
 
     @classmethod
@@ -134,14 +124,12 @@ class Project:
             If ``project.toml`` cannot be read.
         """
         root = Path(os.path.abspath(Path(root).expanduser()))
-        document = _read_document(root)
-        schema = schema_of(document, root)
-        read_only = read_only or not os.access(root, os.W_OK)
-        project = cls(root, upgraded(document, root), read_only)
-        if schema < SCHEMA and not read_only:
+        document, is_old = read_document(root)
+        project = cls(root, document, read_only or not os.access(root, os.W_OK))
+        if is_old and not project.read_only:
             with project.write_lock():
-                write_bytes(root / f"{FILE}.schema-{schema}", (root / FILE).read_bytes())
-                write_bytes(root / FILE, tomli_w.dumps(project._document).encode())
+                keep_old_document(root)
+                write_document(root, document)
         return project
 
     @property
@@ -186,14 +174,14 @@ class Project:
         """Change keys of ``project.toml``; all others, known or not, stay as they are."""
         self._require_writable()
         with self.write_lock():
-            document = {**upgraded(_read_document(self.root), self.root), **values}
-            write_bytes(self.root / FILE, tomli_w.dumps(document).encode())
+            document = {**read_document(self.root)[0], **values}
+            write_document(self.root, document)
         self._document = document
 
     def reload(self) -> None:
         """Read ``project.toml`` again, as after a change by another process."""
-        self._document = upgraded(_read_document(self.root), self.root)
-        self._classes = ClassTable.from_dicts(self._document.get("classes", []))
+        self._document = read_document(self.root)[0]
+        self._classes = classes_of(self._document, self.root)
 
     # Slides
 
@@ -388,17 +376,3 @@ class Project:
             return self.masks(identity).content_hash() if number.isdecimal() else None
         found = [a.hash for a in self.artifacts() if a.id == identity]
         return found[0] if found else None
-
-
-def _read_document(root: Path) -> dict[str, Any]:
-    """Read ``project.toml``."""
-    try:
-        return tomllib.loads((root / FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ProjectNotFound(
-            f"{root} holds no project", f"a folder with a {FILE}", "make one: histogan new FOLDER"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProjectDamaged(
-            f"{root / FILE} is not valid TOML: {error}", "the file as it was", "correct or restore it"
-        ) from error

@@ -26,6 +26,7 @@ from napari_histogan.project.artifacts import (
     hash_files,
     read_artifact,
     stages_making,
+    verify_all,
     verify_artifact,
 )
 from napari_histogan.project.runs import read_status
@@ -274,6 +275,28 @@ def test_a_damaged_record_is_named(project: Project, text: str) -> None:
     (draft.result.path / "artifact.json").write_text(text)
     with pytest.raises(ProjectDamaged, match="generators/0001"):
         project.artifacts("generator")
+
+
+def test_verifying_all_goes_on_after_a_damaged_record(project: Project) -> None:
+    for _ in range(3):
+        with project.new_artifact("generator", CONFIG, QuietReporter()) as draft:
+            (draft.path / "a").write_text("a")
+    (project.root / "generators" / "0001" / "artifact.json").write_text("")
+    (project.root / "generators" / "0002" / "a").write_text("b")
+    found = verify_all(project.root)
+    assert list(found) == ["generators/0001", "generators/0002", "generators/0003"]
+    assert "cannot be read" in found["generators/0001"][0]
+    assert found["generators/0002"] == ["a was changed"]
+    assert found["generators/0003"] == []
+
+
+def test_a_file_that_may_not_be_read_is_not_called_a_full_disk(project: Project) -> None:
+    with (
+        pytest.raises(PermissionError, match="slide") as caught,
+        project.new_artifact("generator", CONFIG, QuietReporter()),
+    ):
+        raise PermissionError(13, "Permission denied", "slide.svs")
+    assert not isinstance(caught.value, StorageError)
 
 
 def test_half_written_folders_are_no_artifacts(project: Project) -> None:
