@@ -12,7 +12,7 @@ StyleGAN", section 3.2) take the gradient of a gradient. Two ideas make that fas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -123,7 +123,7 @@ def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, flip_filter: bool = False, 
     t = f.shape[-1]
     if up == 2 and tuple(f.shape) == (4, 4):
         f = f.flip([0, 1]) if flip_filter else f
-        return cast(Tensor, _Upsample.apply(x, f * (4 * gain)))
+        return _upsample(x, f * (4 * gain))
     before, after = (t + up - 1) // 2, (t - up) // 2
     pads = [before, after, before, after]
     return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up * up)
@@ -136,7 +136,7 @@ def downsample2d(
     t = f.shape[-1]
     if down == 2 and tuple(f.shape) == (4, 4):
         f = f.flip([0, 1]) if flip_filter else f
-        return cast(Tensor, _Downsample.apply(x, f * gain))
+        return _downsample(x, f * gain)
     before, after = (t - down + 1) // 2, (t - down) // 2
     pads = [before, after, before, after]
     return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
@@ -154,7 +154,7 @@ class _Downsample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Upsample.apply(grads[0], ctx.f.flip([0, 1]))), None
+        return _upsample(grads[0], ctx.f.flip([0, 1])), None
 
 
 class _Upsample(torch.autograd.Function):
@@ -174,7 +174,11 @@ class _Upsample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Downsample.apply(grads[0], ctx.f.flip([0, 1]))), None
+        return _downsample(grads[0], ctx.f.flip([0, 1])), None
+
+
+_downsample = cast(Callable[..., Tensor], _Downsample.apply)
+_upsample = cast(Callable[..., Tensor], _Upsample.apply)
 
 
 # Convolution that stays cheap when differentiated twice -----------------------------------------------------
@@ -197,7 +201,7 @@ class _Conv(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = _conv_input_grad(grad, weight, ctx.padding)
         if ctx.needs_input_grad[1]:
-            grad_weight = cast(Tensor, _ConvWeightGrad.apply(grad, x, weight.shape[2], ctx.padding))
+            grad_weight = _conv_weight_grad(grad, x, weight.shape[2], ctx.padding)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(dim=[0, 2, 3])
         return grad_x, grad_weight, grad_bias, None
@@ -233,6 +237,10 @@ class _ConvWeightGrad(torch.autograd.Function):
         return to_grad, to_x, None, None
 
 
+_conv = cast(Callable[..., Tensor], _Conv.apply)
+_conv_weight_grad = cast(Callable[..., Tensor], _ConvWeightGrad.apply)
+
+
 def _conv_input_grad(grad: Tensor, weight: Tensor, padding: int) -> Tensor:
     """Return the adjoint of `conv2d` in its input: the convolution with the flipped, transposed kernel."""
     return conv2d(grad, weight.flip([2, 3]).transpose(0, 1), padding=weight.shape[2] - 1 - padding)
@@ -252,7 +260,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: in
     padding
         Zeros on every side, at most k - 1.
     """
-    return cast(Tensor, _Conv.apply(x, weight, bias, padding))
+    return _conv(x, weight, bias, padding)
 
 
 # Resampling convolutions ------------------------------------------------------------------------------------

@@ -137,7 +137,8 @@ class CheckpointStore:
 
 def capture_rng() -> State:
     """Return the states of the random generators of torch (all devices), numpy and Python."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = legacy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

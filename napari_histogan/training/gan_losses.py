@@ -139,5 +139,5 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move averaged parameters toward those of the network; buffers are copied."""
     for mean, value in zip(average.parameters(), network.parameters(), strict=True):
         mean.copy_(value.lerp(mean, decay))
-    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(value)
+    for copied, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        copied.copy_(buffer)
