@@ -85,7 +85,8 @@ class HypercolumnProjection:
         for r in self._coarse:
             self._weight[r] = scaled[start : start + layout.level_channels(r)].contiguous()
             start += layout.level_channels(r)
-        self.fine_weight = scaled[start:].contiguous()
+        self._fine_weight = scaled[start:].t().contiguous()
+        self._joined: Tensor | None = None
 
     def bands(self, count: int, pixels: int) -> Iterator[Band]:
         """Cut ``count`` images into bands of about ``pixels`` pixels: whole images, or rows of one."""
@@ -106,7 +107,7 @@ class HypercolumnProjection:
         Parameters
         ----------
         levels
-            From :func:`native_levels`, in this projection's dtype.
+            From :func:`~.hypercolumns.native_levels`, in this projection's dtype.
         band
             What to compute; the memory taken grows with the band only.
 
@@ -115,19 +116,39 @@ class HypercolumnProjection:
         Tensor
             (P, D), pixels in the order image, row, column.
         """
-        below = self.coarse(levels, band)
-        fine = self.fine(levels, band)
-        if fine is None:
-            return self.bias.expand(0, -1) if below is None else below
-        return torch.addmm(self.bias if below is None else below, fine, self.fine_weight)
+        return next(self.pieces(levels, band, self.width))
+
+    def pieces(self, levels: dict[int, Tensor], band: Band, width: int) -> Iterator[Tensor]:
+        """Project a band, ``width`` of the D outputs at a time, so that each stays in the cache.
+
+        Yields
+        ------
+        Tensor
+            (P, width), the last may be narrower.
+        """
+        below, fine = self.coarse(levels, band), self.fine(levels, band)
+        for first in range(0, self.width, width):
+            columns = slice(first, first + width)
+            if fine is None:
+                yield torch.empty(0) if below is None else below[:, columns].contiguous()
+            elif below is None:
+                yield F.linear(fine, self._fine_weight[columns], self.bias[columns])
+            else:
+                yield torch.addmm(below[:, columns], fine, self._fine_weight[columns].t())
 
     def fine(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
-        """Upsample and join the fused levels; (P, C of these levels)."""
+        """Upsample and join the fused levels; (P, C of these levels), valid until the next call."""
         parts = [self._upsampled(levels[r], r, band) for r in self._fine]
         if not parts:
             return None
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return joined.reshape(-1, joined.shape[-1])
+        if len(parts) == 1:
+            return parts[0].reshape(-1, parts[0].shape[-1])
+        shape = (*parts[0].shape[:3], sum(part.shape[-1] for part in parts))
+        # One buffer for all bands: fresh memory costs more than what is written into it.
+        if self._joined is None or self._joined.shape != shape or self._joined.device != parts[0].device:
+            self._joined = torch.empty(shape, dtype=self.dtype, device=parts[0].device)
+        torch.cat(parts, dim=-1, out=self._joined)
+        return self._joined.view(-1, shape[-1])
 
     def coarse(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
         """Project the other levels, upsample, and sum, bias included; (P, D)."""

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from napari_histogan.errors import CheckpointError, ModelError
 
-from .hypercolumn_projection import HypercolumnProjection
+from .hypercolumn_projection import Band, HypercolumnProjection
 from .hypercolumns import FeatureLayout, Interpolation, native_levels
 from .stylegan2 import FeatureMap
-from .uncertainty import ensemble_statistics
+from .uncertainty import ensemble_statistics, largest
 
 FORMAT = 1
 WEIGHTS_FILE = "classifier.safetensors"
@@ -266,14 +266,18 @@ class PixelPredictor:
             dtype,
             fuse,
         )
-        # In bfloat16 one block-diagonal product beats M small ones; in float32 it would be M times the work.
-        self._wide = dtype == torch.bfloat16
+        # Members side by side share a block-diagonal product.  In bfloat16 two at a time are fastest: the
+        # multiplications by zero cost less than the narrowness of one; in float32 one is.
+        self._together = 2 if dtype == torch.bfloat16 else 1
         self._layers = [self._ready(w, b) for w, b in zip(weights[1:], biases[1:], strict=True)]
 
-    def _ready(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        if self._wide:
-            return _block_diagonal(weight).to(self.dtype), bias.reshape(-1).to(self.dtype)
-        return weight.to(self.dtype), bias.to(self.dtype)
+    def _ready(self, weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return weights (outputs, inputs) and biases for each group of members."""
+        groups = zip(weight.split(self._together), bias.split(self._together), strict=True)
+        return [
+            (_block_diagonal(w).t().contiguous().to(self.dtype), b.reshape(-1).to(self.dtype))
+            for w, b in groups
+        ]
 
     @torch.inference_mode()
     def __call__(self, maps: Sequence[FeatureMap], probabilities: bool = True) -> Prediction:
@@ -300,30 +304,31 @@ class PixelPredictor:
         means = torch.empty(n, k if probabilities else 0, size, size, device=device)
         for band in self.projection.bands(n, BAND_PIXELS if device.type == "cpu" else 64 * BAND_PIXELS):
             at = (slice(band.first, band.last), slice(band.top, band.bottom))
-            mean, js = ensemble_statistics(self._logits(self.projection(levels, band)))
+            mean, js = ensemble_statistics(self._logits(levels, band))
             shape = (band.last - band.first, band.bottom - band.top, size)
-            labels[at] = (mean.argmax(0) + 1).to(torch.uint8).view(shape)
+            labels[at] = (largest(mean) + 1).view(shape)
             uncertainty[at] = js.view(shape)
             if probabilities:
                 means[at[0], :, at[1]] = mean.view(k, *shape).transpose(0, 1)
         return Prediction(labels, means, uncertainty)
 
-    def _logits(self, h: Tensor) -> Tensor:
-        """Map the first layer (P, M * H) to logits (M, K, P) float32."""
-        members, k = self.spec.members, self.spec.num_classes
+    def _logits(self, levels: dict[int, Tensor], band: Band) -> Tensor:
+        """Return the logits (M, K, P) float32 of a band."""
+        width = self._together * self.projection.width // self.spec.members
+        groups = [
+            self._rest(h, number) for number, h in enumerate(self.projection.pieces(levels, band, width))
+        ]
+        return torch.cat(groups).view(self.spec.members, self.spec.num_classes, -1)
+
+    def _rest(self, h: Tensor, group: int) -> Tensor:
+        """Map the first layer of a group of members (P, g * H) to its logits (g * K, P) float32."""
         if not self._layers:
-            return h.t().reshape(members, k, -1).float()
+            return h.t().float()
         h = _relu(h)
-        if self._wide:
-            for weight, bias in self._layers[:-1]:
-                h = _relu(torch.addmm(bias, h, weight))
-            weight, bias = self._layers[-1]
-            return torch.addmm(bias[:, None], weight.t(), h.t()).view(members, k, -1).float()
-        h = h.view(h.shape[0], members, -1).transpose(0, 1)
-        for weight, bias in self._layers[:-1]:
-            h = _relu(torch.baddbmm(bias[:, None], h, weight))
-        weight, bias = self._layers[-1]
-        return torch.baddbmm(bias[:, :, None], weight.transpose(1, 2), h.transpose(1, 2)).float()
+        for layer in self._layers[:-1]:
+            h = _relu(F.linear(h, *layer[group]))
+        weight, bias = self._layers[-1][group]
+        return torch.addmm(bias[:, None], weight, h.t()).float()
 
 
 def _block_diagonal(weight: Tensor) -> Tensor:

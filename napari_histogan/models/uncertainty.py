@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -23,12 +22,23 @@ def ensemble_statistics(logits: Tensor) -> tuple[Tensor, Tensor]:
     tuple[Tensor, Tensor]
         (K, P) probabilities and (P,) divergences, 0 to ln K.
     """
-    logs = F.log_softmax(logits, dim=1)
-    p = logs.exp()
+    shifted = logits - logits.amax(dim=1, keepdim=True)
+    p = shifted.exp()
+    total = p.sum(dim=1, keepdim=True)
+    p /= total
     mean = p.mean(dim=0)
-    own = -(p * logs).sum(dim=1).mean(dim=0)
+    own = (total[:, 0].log() - (p * shifted).sum(dim=1)).mean(dim=0)
     together = -torch.xlogy(mean, mean).sum(dim=0)
     return mean, (together - own).clamp_(min=0)
+
+
+def largest(mean: Tensor) -> Tensor:
+    """Return the first class of the largest probability, (K, P) to (P,) uint8; faster than argmax."""
+    best, where = mean[0], torch.zeros(mean.shape[1], dtype=torch.uint8, device=mean.device)
+    for k in range(1, len(mean)):
+        where.masked_fill_(mean[k] > best, k)
+        best = torch.maximum(best, mean[k])
+    return where
 
 
 def image_uncertainty(uncertainty: Tensor, share: float = 0.1) -> Tensor:
