@@ -28,11 +28,11 @@ class JobDisplay:
         self._phase = ""
         self._metrics = ""
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -20,7 +20,7 @@ from napari_histogan import __version__, cli
 from napari_histogan.config import STAGES, SampleImagesConfig, TrainGanConfig
 from napari_histogan.geometry import Region
 from napari_histogan.jobs.job import Job
-from napari_histogan.jobs.runner import list_jobs
+from napari_histogan.jobs.runner import list_jobs, start_job
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.store import Project
@@ -323,6 +323,33 @@ def test_resume_goes_on_to_the_end(planned: Path, tmp_path: Path, capsys: pytest
     assert f"{job.run_dir.name}: done, generators/{job.number:04d}" in out
     assert run(capsys, "resume", planned, job.number)[0] == 0, "a finished job is not run again"
     assert run(capsys, "verify", planned)[0] == 0
+
+
+FOLLOW = """
+import sys
+from napari_histogan import cli
+from napari_histogan.jobs.job import Job
+sys.exit(cli._follow(Job(sys.argv[1])))
+"""
+
+
+def test_a_second_ctrl_c_leaves_a_deaf_job_alone(project: Project) -> None:
+    stages = f"{Path(__file__).parent / 'jobs' / 'counting_stages.py'}:STAGES"
+    job = start_job(project.root, SampleImagesConfig(seed=5), pipeline=stages)
+    until(lambda: job.status().state == "running", "the start")
+    command = [sys.executable, "-u", "-c", FOLLOW, str(job.run_dir)]
+    follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert follower.stdout is not None
+    time.sleep(1.5)
+    follower.send_signal(signal.SIGINT)
+    assert "asked to stop" in follower.stdout.readline()
+    follower.send_signal(signal.SIGINT)
+    assert "left alone" in follower.communicate(timeout=30)[0]
+    assert follower.returncode == 3
+    status = job.status()
+    assert status.state == "running"
+    assert status.pid is not None
+    os.kill(status.pid, signal.SIGKILL)
 
 
 def _training(root: Path) -> Job:
