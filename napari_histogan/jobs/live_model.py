@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,13 @@ from napari_histogan.project.store import Project
 from napari_histogan.training.labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels
 from napari_histogan.training.train_pixel_classifier import fit_pixel_classifier
 
-FIRST_EPOCHS, WARM_EPOCHS = 10, 5
+FIRST_EPOCHS, WARM_EPOCHS = 8, 3
+"""Passes of at least ten steps: the first prediction, and one after another stroke."""
 MEMBERS = 5
+BATCH = 512
 PIXELS_PER_IMAGE = 2048
+PIXELS = 4096
+"""Pixels that one fit sees; a pass over them takes ten steps."""
 RANK_BATCH = 8
 SAMPLE_BATCH = 4
 
@@ -220,13 +224,13 @@ class LiveModel:
         config = TrainPixelClassifierConfig(
             members=MEMBERS,
             epochs=WARM_EPOCHS if same else FIRST_EPOCHS,
-            batch=1024,
+            batch=BATCH,
             learning_rate=3e-3,
             validation_share=0.0,
             patience=FIRST_EPOCHS + 1,
         )
         fitted = fit_pixel_classifier(
-            _joined(parts),
+            _joined([_thinned(part, max(64, PIXELS // images)) for part in parts]),
             np.ones((MEMBERS, images), np.bool_),
             project.classes,
             config,
@@ -242,6 +246,15 @@ class LiveModel:
         pixels = sum(int(np.count_nonzero(m)) for m in painted.values())
         masks = f"{len(painted)} mask{'s' if len(painted) != 1 else ''}"
         return f"Prediction learned from {pixels:,} pixels in {masks}." if self._predictor else ""
+
+
+def _thinned(part: LabelledPixels, most: int) -> LabelledPixels:
+    """Keep at most so many pixels of a sample, chosen at random but always the same."""
+    if len(part.label) <= most:
+        return part
+    order = torch.randperm(len(part.label), generator=torch.Generator().manual_seed(0))[:most]
+    order = order.to(part.label.device)
+    return replace(part, x=part.x[order], label=part.label[order], image=part.image[order])
 
 
 def _joined(parts: list[LabelledPixels]) -> LabelledPixels:

@@ -98,7 +98,7 @@ def _reason(
             now = present(parent.id)
             if now != parent.hash:
                 return f"{parent.id} {'is gone' if now is None else 'was painted on since'}"
-        elif newest[item.kind].number > item.number:
+        elif item.kind != artifact.kind and newest[item.kind].number > item.number:
             return f"{newest[item.kind].id} is newer than {item.id}"
         elif parent.id in behind:
             return f"{parent.id} is behind itself"

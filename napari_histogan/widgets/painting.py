@@ -256,7 +256,9 @@ class Painting(QObject):
             self.predict()
 
     def _on_paint(self, _event: Any = None) -> None:
+        # Strokes are in the data when this comes, edits by program only after it.
         self.flush()
+        QTimer.singleShot(0, self.flush)
 
     def _on_set_data(self, _event: Any = None) -> None:
         # Undo and redo announce themselves by this event only; a stroke under way does too.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_histogan.errors import HistoganError
 from napari_histogan.geometry import Region
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.slide_list import SlideEntry
@@ -81,7 +82,7 @@ class SlideView(QObject):
             translate=(reader.mpp / 2, reader.mpp / 2),
             units=("um", "um"),
         )
-        self._session.viewer.scale_bar.visible = True
+        self._session.viewer.canvas.overlays.scale_bar.visible = True
         self._session.viewer.reset_view(layers=[self.slide])
         self.slide_opened.emit(entry.name)
         newest = self.heatmaps()
@@ -161,7 +162,7 @@ class SlideView(QObject):
 
     def center_um(self) -> tuple[float, float]:
         """Return the middle of what the canvas shows, (y, x) in um."""
-        y, x = self._session.viewer.camera.center[-2:]
+        y, x = self._session.viewer.scene.camera.center[-2:]
         return float(y), float(x)
 
     def _show_map(self, path: Path) -> None:
@@ -217,7 +218,11 @@ class SlideView(QObject):
         if number != self._growing:
             store = record.run_dir / HEATMAP_STORE
             wanted = getattr(record.job.config(), "slide", "") or self._session.require().slide("").name
-            if wanted != self.entry.name or not self._session.attempt(lambda: self._show_map(store)):
+            if wanted != self.entry.name or not store.is_dir():
+                return  # another slide, or the job is done already and its map is a result
+            try:
+                self._show_map(store)
+            except HistoganError:
                 return
             self._growing = number
             self.heatmap_opened.emit("")

@@ -86,7 +86,7 @@ class TrainPanel(SessionView):
         for part in (self.words, self.train_button, self.jobs, single):
             layout.addWidget(part)
         layout.addStretch(1)
-        area = QScrollArea()
+        self.area = area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

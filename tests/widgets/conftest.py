@@ -57,7 +57,7 @@ class Studio:
     def point(self, layer, y: float, x: float) -> QPoint:
         """Return where a place of a layer, in its pixels, lies on the canvas."""
         world = layer.data_to_world((y, x))
-        center, zoom = self.viewer.camera.center[-2:], self.viewer.camera.zoom
+        center, zoom = self.viewer.scene.camera.center[-2:], self.viewer.scene.camera.zoom
         size = self.canvas.size()
         return QPoint(
             round((world[1] - center[1]) * zoom + size.width() / 2),
