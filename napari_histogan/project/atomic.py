@@ -30,15 +30,15 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 
-def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+def write_bytes(path: Path, data: bytes, *more: memoryview, durable: bool = True) -> None:
     """Replace ``path`` by a file that holds ``data``, in one rename.
 
     Parameters
     ----------
     path
         Its folder must exist.
-    data
-        The whole content.
+    data, more
+        The whole content, in parts if that saves copying them together.
     durable
         Wait until the disk has it; otherwise only a power cut can lose it.
 
@@ -48,13 +48,14 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
         If the disk is full or read-only; the earlier file is untouched.
     """
     temporary = temporary_sibling(path)
-    with storage_errors(path, len(data)):
+    with storage_errors(path, len(data) + sum(part.nbytes for part in more)):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(descriptor, left) :]
+                for part in (memoryview(data), *more):
+                    left = part
+                    while left:
+                        left = left[os.write(descriptor, left) :]
                 if durable:
                     os.fsync(descriptor)
             finally:
@@ -81,7 +82,7 @@ def _replace(source: Path, target: Path) -> None:
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Replace ``path`` by ``value`` as JSON, in one rename."""
-    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode(), durable)
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode(), durable=durable)
 
 
 def read_json(path: Path) -> Any:

@@ -24,11 +24,10 @@ from napari_histogan.project.atomic import (
     read_json,
     storage_errors,
     temporary_sibling,
-    write_bytes,
     write_json,
 )
 from napari_histogan.project.locks import now
-from napari_histogan.project.masks import npy_bytes, read_npy
+from napari_histogan.project.masks import read_npy, write_npy
 
 CORRECTIONS = "labels/corrections"
 _CORRECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}")
@@ -104,7 +103,7 @@ def save_correction(root: Path, correction: Correction, classes: ClassTable) -> 
     temporary = temporary_sibling(folder)
     with storage_errors(folder, correction.mask.nbytes):
         temporary.mkdir(parents=True)
-        write_bytes(temporary / "mask.npy", npy_bytes(correction.mask))
+        write_npy(temporary / "mask.npy", correction.mask)
         write_json(temporary / "region.json", correction.region_dict())
         if folder.exists():
             history = root / CORRECTIONS / "history"

@@ -90,7 +90,7 @@ class MaskStore:
         self._keep(index)
         # Not waiting for the disk keeps autosave within a few milliseconds; a crash of the
         # program loses nothing, and after a power cut the version before is in the history.
-        write_bytes(path, npy_bytes(mask), durable=False)
+        write_npy(path, mask, durable=False)
         self._last = (path, _stamp(path), mask.copy())
         return True
 
@@ -226,11 +226,12 @@ def _version(path: Path) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def npy_bytes(mask: NDArray[np.uint8]) -> bytes:
-    """Return a mask as an npy file."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(mask), allow_pickle=False)
-    return buffer.getvalue()
+def write_npy(path: Path, mask: NDArray[np.uint8], durable: bool = True) -> None:
+    """Replace ``path`` by a mask as an npy file, in one rename."""
+    mask = np.ascontiguousarray(mask)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(mask))
+    write_bytes(path, header.getvalue(), memoryview(mask.reshape(-1)), durable=durable)
 
 
 def read_npy(data: bytes) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def test_what_is_written_is_read(
 ) -> None:
     path = tmp_path_factory.mktemp("a") / "file"
     write_bytes(path, b"before")
-    write_bytes(path, data, durable)
+    write_bytes(path, data, durable=durable)
     assert path.read_bytes() == data
     assert list(path.parent.iterdir()) == [path]
 

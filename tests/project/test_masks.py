@@ -42,6 +42,15 @@ def test_a_mask_is_where_the_layout_says_and_loads_as_saved(project: Project) ->
     assert np.array_equal(Project.open(project.root).load_mask("0004", 42), painted)
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (1, 7), (300, 2)])
+def test_masks_of_any_shape_and_memory_order_are_ordinary_npy_files(store: MaskStore, shape) -> None:
+    painted = np.asfortranarray(np.arange(shape[0] * shape[1]).reshape(shape) % 4).astype(np.uint8, order="F")
+    store.save(0, painted, CLASSES)
+    assert np.array_equal(np.load(store.path(0)), painted)
+    store.save(1, painted[:, ::-1], CLASSES)
+    assert np.array_equal(store.load(1), painted[:, ::-1])
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(stn.arrays(np.uint8, (4, 4), elements=st.integers(0, 3)), min_size=1, max_size=6))
 def test_every_earlier_version_is_kept_in_order(tmp_path_factory, versions: list[np.ndarray]) -> None:

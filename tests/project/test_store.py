@@ -16,6 +16,7 @@ from napari_histogan.config import (
     SampleImagesConfig,
     TrainGanConfig,
     TrainPixelClassifierConfig,
+    TrainSegmenterConfig,
 )
 from napari_histogan.errors import (
     ArtifactMissing,
@@ -239,6 +240,12 @@ def test_what_is_behind_follows_the_flow(project: Project) -> None:
         ("samples/0002", "generators/0004 is newer than generators/0001"),
         ("pixel_classifiers/0003", "samples/0002 is behind itself"),
     ]
+
+
+def test_what_was_made_from_its_own_kind_is_not_behind_itself(project: Project) -> None:
+    first = make(project, "segmenter", TrainSegmenterConfig())
+    make(project, "segmenter", TrainSegmenterConfig(init=first.id), parents=[first])
+    assert project.stale() == []
 
 
 def test_opening_a_project_loads_neither_torch_nor_qt() -> None:
