@@ -129,12 +129,11 @@ class HypercolumnProjection:
         below, fine = self.coarse(levels, band), self.fine(levels, band)
         for first in range(0, self.width, width):
             columns = slice(first, first + width)
-            if fine is None:
-                yield torch.empty(0) if below is None else below[:, columns].contiguous()
-            elif below is None:
-                yield F.linear(fine, self._fine_weight[columns], self.bias[columns])
-            else:
-                yield torch.addmm(below[:, columns], fine, self._fine_weight[columns].t())
+            if below is None:
+                yield F.linear(_present(fine), self._fine_weight[columns], self.bias[columns])
+                continue
+            piece = below[..., columns].reshape(-1, self._fine_weight[columns].shape[0])
+            yield piece if fine is None else piece.addmm_(fine, self._fine_weight[columns].t())
 
     def fine(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
         """Upsample and join the fused levels; (P, C of these levels), valid until the next call."""
@@ -151,11 +150,10 @@ class HypercolumnProjection:
         return self._joined.view(-1, shape[-1])
 
     def coarse(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
-        """Project the other levels, upsample, and sum, bias included; (P, D)."""
+        """Project the other levels, upsample, and sum, bias included; (n, rows, R, D)."""
         if not self._coarse:
             return None
-        summed = self._nearest(levels, band) if self.mode == "nearest" else self._bilinear(levels, band)
-        return summed.reshape(-1, self.width)
+        return self._nearest(levels, band) if self.mode == "nearest" else self._bilinear(levels, band)
 
     def _upsampled(self, level: Tensor, r: int, band: Band) -> Tensor:
         """Upsample native maps (N, r, r, C) to the rows of a band, (n, rows, R, C)."""
@@ -189,9 +187,7 @@ class HypercolumnProjection:
             y = y.repeat_interleave(step, 1).repeat_interleave(step, 2)
             y = y[:, band.top - low * step : band.bottom - low * step]
             total = y if total is None else total + y
-        if total is None:
-            raise ModelError("there is no coarse feature map")
-        return total
+        return _present(total)
 
     def _bilinear(self, levels: dict[int, Tensor], band: Band) -> Tensor:
         """Sum the upsampled levels; (n, rows, R, D).
@@ -222,9 +218,7 @@ class HypercolumnProjection:
                 y = y + refined[:, top - 2 * start : bottom - 2 * start + 1]
             total, start, spacing = y, top, half
         if total is None:
-            if native is None:
-                raise ModelError("there is no coarse feature map")
-            return native
+            return _present(native)
         return self._to_pixels(total, start, spacing, band, native)
 
     def _direct(self, levels: dict[int, Tensor], band: Band, r: int, first: bool) -> Tensor:
@@ -254,6 +248,13 @@ class HypercolumnProjection:
             up = 0.5 * (rows[:, :-1] + rows[:, 1:])
             up = 0.5 * (up[:, :, :-1] + up[:, :, 1:])
         return up if native is None else up + native
+
+
+def _present(x: Tensor | None) -> Tensor:
+    """Return a sum that has at least one term, for a layout has at least one level."""
+    if x is None:
+        raise ModelError("there is no feature map to project")
+    return x
 
 
 def _levels_to_fuse(layout: FeatureLayout, dtype: torch.dtype) -> int:
