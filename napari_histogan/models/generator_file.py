@@ -101,6 +101,7 @@ def _save(
     plan = {"format": FORMAT, "kind": kind, "spec": spec, "extra": extra}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(tensors, temporary, metadata={"kind": kind})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     notes = temporary.with_suffix(".json")
     notes.write_text(json.dumps(plan, indent=1), encoding="utf-8")
     for source, target in ((temporary, path), (notes, path.with_suffix(".json"))):
