@@ -18,7 +18,6 @@ from napari_histogan.widgets.samples_panel import SamplesPanel
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView, main_window_of
 from napari_histogan.widgets.slides_panel import SlidesPanel
-from napari_histogan.widgets.stage_forms import config_of
 from napari_histogan.widgets.start_page import StartPage
 from napari_histogan.widgets.train_panel import TrainPanel
 
@@ -176,8 +175,7 @@ class HistoganDock(SessionView):
         elif action in ("extract_patches", "train_gan"):
             self.show_tab("train")
             self.train.show_step(action)
-            project = session.project
-            session.attempt(lambda: session.run(config_of(project, action)))
+            self.tell("Check the settings, then press Start this step.", "info")
         elif action == "sample_images":
             self.show_tab("samples")
             self.samples.draw()

@@ -132,6 +132,7 @@ class GalleryDock(SessionView):
         self.watch(session.mask_saved, self._mark)
         self.watch(session.scores_changed, self._rank)
         self.watch(session.sample_opened, self._select)
+        self.watch(session.artifacts_changed, self._look_again)
         self._reload()
 
     def _reload(self) -> None:
@@ -148,6 +149,14 @@ class GalleryDock(SessionView):
     def _mark(self, index: int, pixels: int) -> None:
         self.model.set_painted(index, pixels > 0)
         self._tell()
+
+    def _look_again(self) -> None:
+        """Notice masks that another process saved, as the demo does."""
+        if self.session is not None and self.session.project is not None:
+            painted = set(self.session.painted())
+            for index in painted ^ self.model.painted:
+                self.model.set_painted(index, index in painted)
+            self._tell()
 
     def _rank(self) -> None:
         if self.session is not None:

@@ -111,9 +111,13 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
         if state["slides"] == "missing":
             return NextStep("add_slides", "Add slides ...", "Everything begins with slides.")
         if state["patches"] == "missing":
-            return NextStep("extract_patches", "Find tissue", "The generator learns from patches of tissue.")
+            return NextStep(
+                "extract_patches", "Find tissue ...", "The generator learns from patches of tissue."
+            )
         return NextStep(
-            "train_gan", "Train generator", "It learns to paint your tissue; hours on a CPU, fewer on a GPU."
+            "train_gan",
+            "Train generator ...",
+            "It learns to paint your tissue; hours on a CPU, fewer on a GPU.",
         )
     if state["samples"] == "missing":
         return NextStep("sample_images", "Draw samples", "Pictures that the generator invents, to paint on.")
@@ -138,7 +142,9 @@ def _next_training(project: Project, state: dict[str, StepState]) -> NextStep:
     if "missing" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
         return NextStep("train", "Train", "From your paint to a net for slides, in three steps.")
     if "stale" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
-        return NextStep("train", "Train again", "There is newer paint than the net has seen.")
+        newer_paint = state["pixel_classifier"] == "stale"
+        reason = "newer paint than the net has seen" if newer_paint else "a newer result before the net"
+        return NextStep("train", "Train again", f"There is {reason}.")
     if state["slides"] == "missing":
         return NextStep("add_slides", "Add slides ...", "The net is ready to run over slides.")
     if state["heatmap"] == "missing":

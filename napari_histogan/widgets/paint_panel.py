@@ -89,6 +89,7 @@ class PaintPanel(SessionView):
         self.watch(session.project_opened, self._reload)
         self.watch(session.classes_changed, self._reload)
         self.watch(session.samples_changed, self._reload)
+        self.watch(session.artifacts_changed, self._recount)
         self.watch(session.sample_opened, self._on_opened)
         self.watch(session.mask_saved, self._on_saved)
         self.watch(session.painting.predicted, self._on_predicted)
@@ -110,16 +111,19 @@ class PaintPanel(SessionView):
         if session is None or session.project is None:
             return
         self.classes.show_classes(session.project.classes)
-        self._class_pixels = {}
-        for index in session.painted():
-            self._count(index)
-        self._show_counts()
-        self.setEnabled(True)
+        self._recount()
         if session.read_only:
             self.title.setText("This project is open for looking only; nothing that you paint is kept.")
         painting = session.painting
         if painting.index >= 0:
             self._on_opened(painting.index)
+
+    def _recount(self) -> None:
+        self._class_pixels = {}
+        if self.session is not None:
+            for index in self.session.painted():
+                self._count(index)
+            self._show_counts()
 
     def _count(self, index: int) -> None:
         mask = self.session.load_mask(index) if self.session is not None else None
@@ -139,7 +143,9 @@ class PaintPanel(SessionView):
         session = self.session
         if session is None or session.samples is None or session.read_only:
             return
-        self.title.setText(f"<b>Sample {index}</b>. Paint what you are sure of; every stroke is saved.")
+        has_classes = session.project is not None and len(session.project.classes) > 0
+        what = "Paint what you are sure of; every stroke is saved." if has_classes else "Add a class first."
+        self.title.setText(f"<b>Sample {index}</b>. {what}")
         side = session.samples.resolution
         self.tools.size.setMaximum(max(8, side // 3))
         if session.painting.mask is not None:

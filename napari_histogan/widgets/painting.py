@@ -93,6 +93,7 @@ class Painting(QObject):
         self.prediction.editable = False
         self.mask.events.paint.connect(self._on_paint)
         self.mask.events.set_data.connect(self._on_set_data)
+        self.mask.events.selected_label.connect(self._on_selected_label)
 
     def show(self) -> None:
         """Bring the sample layers to the front, if a sample is open."""
@@ -116,6 +117,9 @@ class Painting(QObject):
         for layer in (self.mask, self.prediction):
             layer.colormap = label_colormap(table)
         self.mask.features = label_features(table)
+        if self.index >= 0 and not self.mask.editable and self._may_paint():
+            self.mask.editable = True
+            self.set_tool("paint")
 
     # Samples
 
@@ -141,14 +145,17 @@ class Painting(QObject):
         self.prediction.data, self.uncertainty.data = blank, blank.astype(np.float32)
         for layer in (self.picture, self.mask, self.prediction, self.uncertainty):
             layer.scale = (samples.mpp, samples.mpp)
-        self.mask.editable = not self._session.read_only
+        self.mask.editable = self._may_paint()
         self.show()
         if first:
             self._session.viewer.reset_view(layers=[self.picture])
-        if not self._session.read_only:
+        if self.mask.editable:
             self.set_tool("paint" if mode == "pan_zoom" else mode)  # type: ignore[arg-type]
             self.choose_class(max(1, int(self.mask.selected_label)))
         self.predict()
+
+    def _may_paint(self) -> bool:
+        return not self._session.read_only and len(self._session.require().classes) > 0
 
     def forget(self) -> None:
         """Close the sample, as when another set of samples is chosen."""
@@ -192,10 +199,20 @@ class Painting(QObject):
     def choose_class(self, index: int) -> None:
         """Let the brush paint a class."""
         if self.mask is not None and self.index >= 0:
-            self.mask.selected_label = index
+            self.mask.selected_label = index  # tells the panels by its event
             if str(self.mask.mode) == "erase" and self.mask.editable:
                 self.set_tool("paint")
-            self.class_changed.emit(index)
+
+    def _on_selected_label(self, _event: Any = None) -> None:
+        """Follow napari's own controls; its key for a new label would choose a class that is none."""
+        if self.index < 0 or self._session.project is None:
+            return
+        chosen = int(self.mask.selected_label)
+        allowed = min(max(chosen, 0), len(self._session.project.classes))
+        if allowed != chosen:
+            self.mask.selected_label = allowed
+        elif chosen:
+            self.class_changed.emit(chosen)
 
     def set_brush_size(self, pixels: int) -> None:
         """Set the brush's diameter."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QComboBox,
@@ -147,6 +147,8 @@ class TrainPanel(SessionView):
         """Bring a step and its settings to the front."""
         self.steps.setCurrentIndex(self.steps.findData(stage))
         self.single_steps.expand(animate=False)
+        form = self.form(stage)
+        QTimer.singleShot(60, lambda: self.area.ensureWidgetVisible(form))
 
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let Ctrl+Enter act."""

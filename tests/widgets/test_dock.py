@@ -45,7 +45,7 @@ def test_new_project_takes_a_dropped_slide(studio, tmp_path, demo_slide):
     studio.until(lambda: studio.dock.slides.list.count() == 1)
     assert "0.499 um/px" in studio.dock.slides.list.item(0).text()
     assert not studio.dock.slides.list.item(0).icon().isNull()
-    studio.until(lambda: studio.dock.header.next_button.text() == "Find tissue")
+    studio.until(lambda: studio.dock.header.next_button.text() == "Find tissue ...")
 
 
 def test_gallery_opens_below_and_enter_paints(opened):

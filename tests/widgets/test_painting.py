@@ -64,6 +64,9 @@ def test_strokes_keys_undo_and_prediction_end_up_on_disk_and_screen(opened):
     assert (after > 0).all()
     np.testing.assert_array_equal(after[before > 0], before[before > 0])
 
+    opened.key("M")  # napari's key for a new label
+    assert painting.mask.selected_label <= 3
+
     opened.until(lambda: session.scores)
     opened.key("N")
     best = max((i for i in session.scores if i != 7), key=lambda i: session.scores[i])
