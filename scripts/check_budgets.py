@@ -1,4 +1,4 @@
-"""Check the house's budgets: sizes of modules, classes, and functions, and banned file names.
+"""Check the house's budgets: sizes of modules, classes, and functions (docstrings aside), and file names.
 
 A reason may break a budget; it is then written beside the name in ``REASONS``.
 """
@@ -12,10 +12,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "napari_histogan"
 MODULE, CLASS, FUNCTION, LOOP = 400, 300, 60, 180
 BANNED = {"utils", "util", "common", "helpers", "misc", "tools"}
-LOOPS = {"train_gan", "train_pixel_classifier", "train_segmenter"}
+LOOPS = {"train_gan", "fit_pixel_classifier", "train_segmenter"}
 REASONS: dict[str, str] = {
     "napari_histogan/config.py": "one model per stage, read as one table",
 }
+
+
+def code_lines(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return a definition's lines without its own docstring, which the style asks to be long."""
+    length = (node.end_lineno or node.lineno) - node.lineno + 1
+    if ast.get_docstring(node) is None:
+        return length
+    docstring = node.body[0]
+    return length - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
 
 
 def check(path: Path) -> list[str]:
@@ -29,7 +38,7 @@ def check(path: Path) -> list[str]:
         found.append(f"{name}: {lines} lines, at most {MODULE}")
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            length = code_lines(node)
             limit = CLASS if isinstance(node, ast.ClassDef) else LOOP if node.name in LOOPS else FUNCTION
             if length > limit and f"{name}:{node.name}" not in REASONS:
                 found.append(f"{name}:{node.lineno} {node.name}: {length} lines, at most {limit}")

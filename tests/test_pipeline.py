@@ -257,7 +257,7 @@ def test_nothing_painted_and_nothing_corrected_are_said(story, empty, tmp_path):
     _project, made = story
     run(empty, c.ImportGanConfig(path=made["train_gan"].path))
     run(empty, c.SampleImagesConfig(count=2, threads=1))
-    with pytest.raises(LabelError, match="no sample of .* is painted"):
+    with pytest.raises(LabelError, match=r"no sample of .* is painted"):
         run(empty, c.TrainPixelClassifierConfig())
     with pytest.raises(LabelError, match="nothing was corrected yet"):
         run(empty, c.MergeCorrectionsConfig())
