@@ -60,6 +60,7 @@ def sample_images(project: Project, config: SampleImagesConfig, reporter: Report
     if config.seed == 4:
         os._exit(0)
     if config.seed == 5:
+        reporter.progress(0, 1, "", "sleeping")
         time.sleep(60)  # deaf to the first request to stop
     with project.new_artifact("samples", config, reporter) as draft:
         (draft.path / "nice.txt").write_text(str(os.nice(0)))
