@@ -30,8 +30,9 @@ from .uncertainty import ensemble_statistics, largest
 FORMAT = 1
 WEIGHTS_FILE = "classifier.safetensors"
 PLAN_FILE = "classifier.json"
-BAND_PIXELS = 8192
-"""Pixels computed at a time: small enough for caches, large enough for products to be efficient."""
+BAND_PIXELS, BAND_ROWS, MAX_BAND_PIXELS = 4096, 32, 65536
+"""At least so many pixels and rows are computed at a time, for efficient products; and at most so many
+pixels, for memory."""
 
 Preset = Literal["plain", "datasetgan", "hdgan"]
 
@@ -303,7 +304,8 @@ class PixelPredictor:
         labels = torch.empty(n, size, size, dtype=torch.uint8, device=device)
         uncertainty = torch.empty(n, size, size, device=device)
         means = torch.empty(n, k if probabilities else 0, size, size, device=device)
-        for band in self.projection.bands(n, BAND_PIXELS if device.type == "cpu" else 64 * BAND_PIXELS):
+        pixels = min(max(BAND_PIXELS, BAND_ROWS * size), MAX_BAND_PIXELS)
+        for band in self.projection.bands(n, pixels if device.type == "cpu" else MAX_BAND_PIXELS):
             at = (slice(band.first, band.last), slice(band.top, band.bottom))
             mean, js = ensemble_statistics(self._logits(levels, band))
             shape = (band.last - band.first, band.bottom - band.top, size)
