@@ -19,6 +19,7 @@ from napari_histogan.models.stylegan2_spec import DiscriminatorSpec, GeneratorSp
 
 FORMAT = 1
 GENERATOR_FILE = "generator.safetensors"
+DISCRIMINATOR_FILE = "discriminator.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
 
 
