@@ -31,8 +31,7 @@ FORMAT = 1
 WEIGHTS_FILE = "classifier.safetensors"
 PLAN_FILE = "classifier.json"
 BAND_PIXELS, BAND_ROWS, MAX_BAND_PIXELS = 4096, 32, 65536
-"""At least so many pixels and rows are computed at a time, for efficient products; and at most so many
-pixels, for memory."""
+"""At least so many pixels and rows are computed at a time, for speed; at most so many pixels, for memory."""
 
 Preset = Literal["plain", "datasetgan", "hdgan"]
 
@@ -234,7 +233,7 @@ class PixelClassifier(nn.Module):
             )
 
     def predict(self, maps: Sequence[FeatureMap], dtype: torch.dtype = torch.float32) -> Prediction:
-        """Label the images that the feature maps belong to; for many calls keep a :class:`PixelPredictor`."""
+        """Label the images of these feature maps; for many calls keep a :class:`PixelPredictor`."""
         return PixelPredictor(self, dtype)(maps)
 
 
@@ -274,12 +273,9 @@ class PixelPredictor:
 
     def _ready(self, weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return weights (outputs, inputs) and biases for each group of members."""
-        ready = []
-        for first in range(0, len(weight), self._together):
-            group = slice(first, first + self._together)
-            matrix = _block_diagonal(weight[group]).t().contiguous()
-            ready.append((matrix.to(self.dtype), bias[group].reshape(-1).to(self.dtype)))
-        return ready
+        cuts = [slice(a, a + self._together) for a in range(0, len(weight), self._together)]
+        matrices = [_block_diagonal(weight[cut]).t().contiguous().to(self.dtype) for cut in cuts]
+        return [(w, bias[cut].reshape(-1).to(self.dtype)) for w, cut in zip(matrices, cuts, strict=True)]
 
     @torch.inference_mode()
     def __call__(self, maps: Sequence[FeatureMap], probabilities: bool = True) -> Prediction:
