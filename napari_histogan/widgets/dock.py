@@ -103,7 +103,7 @@ class HistoganDock(SessionView):
     def attach(self, session: Session) -> None:
         """Follow a session."""
         self.watch(session.told, self.tell)
-        self.watch(session.project_opened, self._on_opened)
+        self.watch(session.project_opened, self._on_opened_anew)
         self.watch(session.project_closed, self._on_closed)
         self.watch(session.tab_wanted, self.show_tab)
         for view in self._views():
@@ -212,6 +212,10 @@ class HistoganDock(SessionView):
             self._message_timer.stop()
 
     # What happens
+
+    def _on_opened_anew(self) -> None:
+        self.tabs.setCurrentIndex(0)
+        self._on_opened()
 
     def _on_opened(self) -> None:
         self.stack.setCurrentIndex(1)

@@ -93,6 +93,11 @@ class EngineLink(QObject):
             except JobError:
                 logger.debug("the engine ended before a request was cancelled")
 
+    def forget(self) -> None:
+        """Call nobody back for what was asked so far; the process stays, ready for the next project."""
+        self._waiting.clear()
+        self.busy_changed.emit(False)
+
     def close(self) -> None:
         """End the process; waiting requests are forgotten."""
         self._waiting.clear()

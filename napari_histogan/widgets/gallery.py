@@ -132,7 +132,7 @@ class GalleryDock(SessionView):
         self.watch(session.mask_saved, self._mark)
         self.watch(session.scores_changed, self._rank)
         self.watch(session.sample_opened, self._select)
-        self.watch(session.artifacts_changed, self._look_again)
+        self.watch(session.painted_changed, self._look_again)
         self._reload()
 
     def _reload(self) -> None:

@@ -89,7 +89,7 @@ class PaintPanel(SessionView):
         self.watch(session.project_opened, self._reload)
         self.watch(session.classes_changed, self._reload)
         self.watch(session.samples_changed, self._reload)
-        self.watch(session.artifacts_changed, self._recount)
+        self.watch(session.painted_changed, self._recount)
         self.watch(session.sample_opened, self._on_opened)
         self.watch(session.mask_saved, self._on_saved)
         self.watch(session.painting.predicted, self._on_predicted)

@@ -67,7 +67,8 @@ class ProjectHeader(SessionView):
         later = self._timer.start
         for signal in (
             session.project_opened, session.classes_changed, session.slides_changed,
-            session.artifacts_changed, session.samples_changed, session.correcting.changed,
+            session.artifacts_changed, session.samples_changed, session.painted_changed,
+            session.correcting.changed,
         ):  # fmt: skip
             self.watch(signal, lambda *_a: later())
         self.watch(session.jobs.changed, lambda _n: later())

@@ -55,6 +55,8 @@ class Session(QObject):
         Number of the sample that can be painted now.
     mask_saved
         Number of a sample and how many of its pixels are labelled.
+    painted_changed
+        Another process saved masks, as the demo does.
     scores_changed
         How informative samples are was computed anew.
     told
@@ -71,6 +73,7 @@ class Session(QObject):
     samples_changed = Signal()
     sample_opened = Signal(int)
     mask_saved = Signal(int, int)
+    painted_changed = Signal()
     scores_changed = Signal()
     told = Signal(str, str)
     tab_wanted = Signal(str)
@@ -83,6 +86,7 @@ class Session(QObject):
         self.samples: SampleStore | None = None
         self.samples_artifact: Artifact | None = None
         self.scores: dict[int, float] = {}
+        self._painted: list[int] = []
         self._held = ExitStack()
         self._docks: dict[str, Any] = {}
         self._chain: list[StageConfig] = []
@@ -146,7 +150,7 @@ class Session(QObject):
         self.painting.flush()
         self._folder_timer.stop()
         self.jobs.watch(None)
-        self.engine.close()
+        self.engine.forget()
         try:
             self._held.close()
         except OSError:
@@ -154,7 +158,7 @@ class Session(QObject):
         self._held = ExitStack()
         self._chain.clear()
         self.project, self.samples, self.samples_artifact, self.scores = None, None, None, {}
-        self.painting.hide()
+        self.painting.forget()
         self.slide_view.clear()
         self.correcting.discard()
         self.project_closed.emit(why)
@@ -233,6 +237,7 @@ class Session(QObject):
             return False
         if not self.attempt(lambda: project.save_mask(samples, index, mask)):
             return False
+        self._painted = self.painted()
         self.mask_saved.emit(index, int(np.count_nonzero(mask)))
         return True
 
@@ -304,6 +309,7 @@ class Session(QObject):
                 self.samples_artifact = None
                 self.told.emit(str(error), "error")
         self.painting.forget()
+        self._painted = self.painted()
         self.samples_changed.emit()
         if self.samples is not None and self.samples_artifact is not None:
             # Torch and the generator load while people look around.
@@ -312,8 +318,13 @@ class Session(QObject):
 
     def _look_at_folder(self) -> None:
         project = self.project
-        if project is not None and not (project.root / "project.toml").is_file():
+        if project is None:
+            return
+        if not (project.root / "project.toml").is_file():
             self.close_project(
                 f"The project folder {project.root} is not there any more: it was moved or deleted, or its "
                 "drive is unplugged. Bring it back and open it again; nothing was written elsewhere."
             )
+        elif (painted := self.painted()) != self._painted:
+            self._painted = painted
+            self.painted_changed.emit()

@@ -65,7 +65,7 @@ class SlideView(QObject):
         """Show a slide, and the newest heatmap of it if there is one."""
         project = self._session.require()
         entry = project.slide(name)
-        if self.entry is not None and entry.name == self.entry.name and self.slide is not None:
+        if entry == self.entry and self.slide is not None:
             self.show()
             return
         reader = open_slide(entry.path, mpp=entry.mpp)

@@ -92,13 +92,35 @@ class Studio:
         self.let_qt_work()
 
 
-@pytest.fixture
-def studio(make_napari_viewer) -> Iterator[Studio]:
-    """The dock in a shown window."""
-    studio = Studio(make_napari_viewer(show=True))
+@pytest.fixture(scope="module")
+def window(qapp) -> Iterator[Studio]:
+    """One window for all tests of a module, as a person keeps it open."""
+    import gc
+
+    import napari
+
+    viewer = napari.Viewer()
+    studio = Studio(viewer)
     yield studio
     studio.session.shut_down()
     studio.let_qt_work()
+    viewer.close()
+    del studio, viewer
+    for _ in range(3):
+        QApplication.processEvents()
+        gc.collect()
+
+
+@pytest.fixture
+def studio(window) -> Iterator[Studio]:
+    """The dock without a project."""
+    window.session.close_project()
+    window.told.clear()
+    window.dock.message_bar.hide()
+    window.dock.paint.live.setChecked(True)
+    yield window
+    window.session.close_project()
+    window.let_qt_work()
 
 
 @pytest.fixture

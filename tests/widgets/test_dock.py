@@ -130,6 +130,7 @@ def test_dock_closed_and_opened_again_finds_everything(opened):
 
     again = open_dock(opened.viewer)
     opened.until(lambda: again.session is not None)
+    opened.dock = again
     assert again is not first
     assert again.session is opened.session
     assert first.session is None
