@@ -3,11 +3,11 @@
 ::
 
     HistoganError
-    ├── ProjectError            (also RuntimeError)
+    ├── ProjectError
     │   ├── ProjectNotFound     (also FileNotFoundError)
-    │   ├── ProjectTooNew
-    │   ├── ProjectLocked
-    │   ├── ProjectDamaged
+    │   ├── ProjectTooNew       (also RuntimeError)
+    │   ├── ProjectLocked       (also RuntimeError)
+    │   ├── ProjectDamaged      (also RuntimeError)
     │   └── ArtifactMissing     (also LookupError)
     ├── ConfigError             (also ValueError)
     ├── SlideError              (also OSError)
@@ -63,7 +63,7 @@ class HistoganError(Exception):
         return " ".join(parts)
 
 
-class ProjectError(HistoganError, RuntimeError):
+class ProjectError(HistoganError):
     """A project folder cannot be used as asked."""
 
 
@@ -71,15 +71,15 @@ class ProjectNotFound(ProjectError, FileNotFoundError):
     """There is no project in the folder."""
 
 
-class ProjectTooNew(ProjectError):
+class ProjectTooNew(ProjectError, RuntimeError):
     """The project was written by a newer version of the program."""
 
 
-class ProjectLocked(ProjectError):
+class ProjectLocked(ProjectError, RuntimeError):
     """Another process is writing to the project."""
 
 
-class ProjectDamaged(ProjectError):
+class ProjectDamaged(ProjectError, RuntimeError):
     """A file of the project is missing or does not match its recorded hash."""
 
 

@@ -30,6 +30,12 @@ def test_errors_cross_process_borders(kind):
 
 
 @pytest.mark.parametrize("kind", OURS)
+def test_errors_can_be_made_by_their_own_new(kind):
+    """Some libraries that carry errors between machines make them so."""
+    assert isinstance(kind.__new__(kind, "a"), kind)
+
+
+@pytest.mark.parametrize("kind", OURS)
 def test_every_error_stands_in_the_tree_on_top_of_the_module(kind):
     assert kind.__name__ in errors.__doc__
 
