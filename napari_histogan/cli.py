@@ -187,22 +187,23 @@ def _follow(job: Job, offset: int = 0) -> int:
     from napari_histogan.cli_progress import JobDisplay
     from napari_histogan.jobs.runner import follow_job
 
-    asked = False
+    interrupts, asked = 0, False
     with JobDisplay(_console(), job.run_dir.name) as display:
         while True:
             try:
+                if interrupts and not asked:
+                    asked, offset = True, job.events()[1]
+                    job.request_stop()
+                    display.say("asked to stop; it saves its state first (Ctrl-C again leaves it alone)")
                 for event in follow_job(job, offset):
                     if event is not None:
                         display.show(event)
                 break
             except KeyboardInterrupt:
-                if asked:
+                interrupts += 1
+                if interrupts > 1:
                     display.say("left alone; it stops by itself")
                     return STOPPED
-                asked = True
-                offset = job.events()[1]
-                job.request_stop()
-                display.say("asked to stop; it saves its state first (Ctrl-C again leaves it alone)")
     status = job.status()
     if status.state == "done":
         print(f"{job.run_dir.name}: done, {status.artifact}")
