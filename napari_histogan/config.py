@@ -127,12 +127,16 @@ class TrainGanConfig(StageConfig):
 
 
 class ImportGanConfig(StageConfig):
-    """Bring in a generator saved by this program."""
+    """Bring in a generator of this program, or a StyleGAN2 of another one."""
 
     stage: ClassVar[str] = "import_gan"
     result: ClassVar[str] = "generator"
 
-    path: Path = _basic(Path(), "Folder or .safetensors file of the generator.")
+    path: Path = _basic(
+        Path(),
+        "Folder or .safetensors file of this program; .pkl of StyleGAN2-ADA (PyTorch, TensorFlow); .pt with "
+        "g_ema. Nothing that the file contains is run.",
+    )
     mpp: float | None = _basic(
         None, "Resolution of its images, if its file does not say.", "um/px", gt=0.01, lt=100
     )

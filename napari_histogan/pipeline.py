@@ -30,7 +30,15 @@ from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import load_samples, sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.labels.interchange import read_annotations
-from napari_histogan.models.generator_file import generator_info, load_generator, save_generator
+from napari_histogan.models.generator_file import (
+    DISCRIMINATOR_FILE,
+    GENERATOR_FILE,
+    generator_info,
+    load_generator,
+    save_discriminator,
+    save_generator,
+)
+from napari_histogan.models.official_checkpoint import import_generator
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
@@ -109,19 +117,23 @@ def train_gan(project: Project, config: c.TrainGanConfig, reporter: Reporter) ->
 
 
 def import_gan(project: Project, config: c.ImportGanConfig, reporter: Reporter) -> Artifact:
-    """Bring in a generator that this program saved elsewhere."""
+    """Bring in a generator of this program or of another one; nothing that its file contains is run."""
     if not config.path.exists() or config.path == Path():
         raise ConfigError(
-            f"there is no generator at {config.path}", "a folder or .safetensors file", "check the path"
+            f"there is no generator at {config.path}",
+            "a folder or .safetensors file of this program, or a .pkl or .pt of another one",
+            "check the path",
         )
-    generator, info = load_generator(config.path), generator_info(config.path)
+    generator, discriminator, info = import_generator(config.path)
     mpp = config.mpp or info.get("mpp")
     if mpp is None:
         raise ConfigError(
             f"the generator {config.path} does not say its resolution", "um per pixel", "give it with --mpp"
         )
     with project.new_artifact("generator", config, reporter) as draft:
-        save_generator(draft.path / "generator.safetensors", generator, {**info, "mpp": mpp})
+        save_generator(draft.path / GENERATOR_FILE, generator, {**info, "mpp": mpp})
+        if discriminator is not None:
+            save_discriminator(draft.path / DISCRIMINATOR_FILE, discriminator)
         draft.summary.update(resolution=generator.spec.img_resolution, mpp=mpp)
     return draft.result
 

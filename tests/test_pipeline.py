@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_histogan import config as c
@@ -27,10 +28,12 @@ from napari_histogan.errors import (
 )
 from napari_histogan.geometry import Region
 from napari_histogan.labels.classes import ClassTable
+from napari_histogan.models.stylegan2 import Generator, GeneratorSpec, generator_info
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.store import Project
 from napari_histogan.slides.zarr_pyramid import open_pyramid
+from tests.models.foreign_checkpoints import rosinality_state
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ClassTable.from_names(["epidermis", "dermis", "keratin", "glass"])
@@ -276,3 +279,18 @@ def test_stopped_stage_leaves_no_artifact(empty, demo_slide, tmp_path):
         pipeline.add_slides(empty, c.AddSlidesConfig(paths=(demo_slide,)), reporter)
     assert empty.artifacts() == []
     assert empty.slides() == []
+
+
+def test_a_generator_of_another_program_can_be_imported(empty, tmp_path):
+    torch.manual_seed(0)
+    generator = Generator(
+        GeneratorSpec(8, 0, 8, 32, mapping_layers=2, channel_base=128, channel_max=8)
+    ).eval()
+    torch.save({"g_ema": rosinality_state(generator)}, tmp_path / "100000.pt")
+    with pytest.raises(ConfigError, match="does not say its resolution"):
+        run(empty, c.ImportGanConfig(path=tmp_path / "100000.pt"))
+    imported = run(empty, c.ImportGanConfig(path=tmp_path / "100000.pt", mpp=0.5))
+    assert imported.summary["mpp"] == 0.5
+    assert generator_info(imported.path)["imported_from"] == "100000.pt"
+    samples = run(empty, c.SampleImagesConfig(count=2, threads=1))
+    assert samples.parents[0].id == imported.id

@@ -221,14 +221,8 @@ def bottomless(levels: int) -> bytes:
 
 def tensor_call(offset, size, stride) -> bytes:
     """A tensor of any shape over three numbers."""
-    buffer = io.BytesIO()
-    torch.save(torch.zeros(3).untyped_storage(), buffer, _use_new_zipfile_serialization=False)
-    typed = io.BytesIO()
-    torch.save(torch.zeros(3), typed, _use_new_zipfile_serialization=False)
-    data = typed.getvalue()
-    # Replace the arguments after the persistent id of the storage.
-    start = data.index(b"QK\x00K\x03")
-    return data[:start] + b"Q" + pickle.dumps((offset, size, stride), 2)[2:-1] + data[start:]
+    rebuild, (storage, *_) = torch.zeros(3).__reduce_ex__(2)
+    return pickle.dumps({"G_ema": Calls(rebuild, storage, offset, size, stride, False, {})})
 
 
 def hostile_files(marker: Path) -> dict[str, bytes]:
@@ -251,7 +245,7 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
         "torch load": program(named("torch", "load"), text(str(marker)), b"\x85R"),
         "copyreg": program(named("copyreg", "_reconstructor"), b")R"),
         "object of any class": program(named("pathlib", "Path"), b")\x81"),
-        "instance by INST": b"(S'" + touch.encode() + b"'\nios\nsystem\n.",
+        "instance by INST": program(b"(" + text(touch) + b"ios\nsystem\n"),
         "extension code": program(b"\x82\x01)R"),
         "call of data": program(text("os.system"), text(touch), b"\x85R"),
         "state into a function": program(load_bytes, b"N}", text("__code__"), b"Ns\x86b"),
