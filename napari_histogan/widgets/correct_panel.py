@@ -111,7 +111,7 @@ class CorrectPanel(SessionView):
         self.watch(session.project_opened, self._reload)
         self.watch(session.classes_changed, self._reload)
         self.watch(session.artifacts_changed, self._tell)
-        self.watch(session.jobs.changed, lambda _n: self._tell_buttons())
+        self.watch(session.jobs.state_changed, lambda _n: self._tell_buttons())
         self.watch(session.correcting.changed, self._tell)
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())

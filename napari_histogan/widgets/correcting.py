@@ -40,6 +40,8 @@ class Correcting(QObject):
         self.layer: Any = None
         self.region: Region | None = None
         self._mpp = 1.0
+        self._slide = ""
+        self._source = ""
 
     @property
     def active(self) -> bool:
@@ -73,6 +75,8 @@ class Correcting(QObject):
         labels = predicted_labels(view.map, region)
         self._show(labels, region)
         self.region = region
+        self._slide = view.entry.name
+        self._source = view.heatmap.id if view.heatmap is not None else ""
         self.changed.emit()
 
     def accept(self) -> str:
@@ -83,24 +87,24 @@ class Correcting(QObject):
         LabelError
             If there is no frame.
         """
-        view, region = self._session.slide_view, self.region
-        if region is None or view.entry is None:
+        region = self.region
+        if region is None:
             raise LabelError("there is no frame to accept", "a placed frame", "place one first")
         project = self._session.require()
         taken = {correction.name for correction in project.corrections()}
         name = next(
             name
             for k in range(1, len(taken) + 2)
-            if (name := f"{_plain(view.entry.name)}-{k:04d}") not in taken
+            if (name := f"{_plain(self._slide)}-{k:04d}") not in taken
         )
         project.save_correction(
             Correction(
                 name=name,
-                slide=view.entry.name,
+                slide=self._slide,
                 region=region,
                 mpp=self._mpp,
                 mask=np.array(self.layer.data, np.uint8),
-                source=view.heatmap.id if view.heatmap is not None else "",
+                source=self._source,
                 author=_user(),
             )
         )

@@ -85,6 +85,8 @@ class JobWatcher(QObject):
     -------
     changed
         The number of a job whose status, progress, or numbers changed.
+    state_changed
+        The number of a job that is new, or began, stopped, or ended.
     told
         Number and every event of an active job, as it is read.
     ended
@@ -94,6 +96,7 @@ class JobWatcher(QObject):
     """
 
     changed = Signal(int)
+    state_changed = Signal(int)
     told = Signal(int, dict)
     ended = Signal(int)
     failed = Signal(str)
@@ -177,6 +180,7 @@ class JobWatcher(QObject):
         self.records[status.number] = record
         self._read_events(record, tell=False)
         self.changed.emit(status.number)
+        self.state_changed.emit(status.number)
         return record
 
     def _read(self, record: JobRecord) -> None:
@@ -188,6 +192,8 @@ class JobWatcher(QObject):
         if not record.active:
             self._read_events(record, tell=True)
             self.ended.emit(record.number)
+        if record.status.state != before.state:
+            self.state_changed.emit(record.number)
 
     def _read_events(self, record: JobRecord, tell: bool) -> bool:
         events, record.offset = record.job.events(record.offset)

@@ -14,6 +14,7 @@ from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
 _MARKS = {"there": "#009e73", "stale": "#e69f00", "running": "#56b4e9", "missing": "#808080"}
+_REFRESH_MS = 400
 _SIGNS = {"there": "●", "stale": "◐", "running": "▶", "missing": "○"}
 
 
@@ -50,7 +51,7 @@ class ProjectHeader(SessionView):
         # Many signals come in a row; one look at the disk serves them all.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(120)
+        self._timer.setInterval(_REFRESH_MS)
         self._timer.timeout.connect(self.refresh)
         top = QHBoxLayout()
         top.addWidget(self.name, 1)
@@ -71,7 +72,8 @@ class ProjectHeader(SessionView):
             session.correcting.changed,
         ):  # fmt: skip
             self.watch(signal, lambda *_a: later())
-        self.watch(session.jobs.changed, lambda _n: later())
+        self.watch(session.jobs.state_changed, lambda _n: later())
+        self.watch(session.jobs.changed, lambda _n: self._tell_progress())
         self.watch(session.mask_saved, self._on_saved)
         self.refresh()
 
@@ -95,7 +97,11 @@ class ProjectHeader(SessionView):
         self.next_button.setText(self._next.title)
         self.next_button.setToolTip(self._next.reason)
         self.next_button.setEnabled(not session.read_only or self._next.action in ("look", "show_job"))
-        self.reason.setText(self._progress_words() or self._next.reason)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._next is not None:
+            self.reason.setText(self._progress_words() or self._next.reason)
 
     def _progress_words(self) -> str:
         session = self.session

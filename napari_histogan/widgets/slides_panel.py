@@ -109,7 +109,7 @@ class SlidesPanel(SessionView):
         self.watch(session.slides_changed, self._reload)
         self.watch(session.artifacts_changed, self._tell)
         self.watch(session.classes_changed, self._fill_classes)
-        self.watch(session.jobs.changed, lambda _n: self._tell())
+        self.watch(session.jobs.state_changed, lambda _n: self._tell())
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
         self._reload()
@@ -161,6 +161,10 @@ class SlidesPanel(SessionView):
         """Open a slide; "" is the first.  False if it was told why not."""
         session = self.session
         if session is None or session.project is None:
+            return False
+        shown = session.slide_view.entry
+        if session.correcting.active and shown is not None and name not in ("", shown.name):
+            session.told.emit("Accept or discard the frame on this slide first (tab Correct).", "warning")
             return False
         return session.attempt(lambda: session.slide_view.open(name))
 

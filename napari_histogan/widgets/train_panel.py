@@ -100,7 +100,7 @@ class TrainPanel(SessionView):
         self.watch(session.project_opened, self._reload)
         self.watch(session.artifacts_changed, self._tell)
         self.watch(session.mask_saved, lambda _i, _n: self._tell())
-        self.watch(session.jobs.changed, lambda _n: self._tell())
+        self.watch(session.jobs.state_changed, lambda _n: self._tell())
         self.jobs.follow(session)
         self._reload()
 

@@ -21,7 +21,7 @@ class Studio:
         from napari_histogan.widgets.launch import open_dock
 
         self.viewer = viewer
-        viewer.window.resize(1366, 768)
+        viewer.window.resize(1100, 680)  # drawing is done by the processor here
         self.dock = open_dock(viewer)
         self.until(lambda: self.dock.session is not None)
         self.session = self.dock.session
