@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import shutil
 import subprocess
@@ -106,7 +105,7 @@ class EngineClient:
             return
         self._forget_process()
         self._folder = Path(tempfile.mkdtemp(prefix="histogan-engine-"))
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = child_environment()
         try:
             with (self._folder / "log.txt").open("wb") as log:
                 self._process = subprocess.Popen(

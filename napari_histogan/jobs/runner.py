@@ -14,6 +14,7 @@ from typing import Any
 
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, JobError
+from napari_histogan.jobs.environment import child_environment
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors
@@ -190,7 +191,7 @@ def _launch(job: Job, nice: bool, pipeline: str) -> None:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=job.project_root,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=child_environment(),
                 start_new_session=True,
                 creationflags=flags,
             )
