@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan.errors import JobError
+from napari_histogan.jobs.environment import child_environment
 
 logger = logging.getLogger("napari_histogan")
 
