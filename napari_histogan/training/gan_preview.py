@@ -56,6 +56,7 @@ class GanPreview:
         patches.load_state_dict(position)
         chance = torch.Generator().manual_seed(seed)
         self._z = torch.randn(REFERENCE_PATCHES, average.spec.z_dim, generator=chance)
+        self._alike = False
         self._folder = reporter.run_dir / "previews"
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -68,7 +69,8 @@ class GanPreview:
         _grid(samples[: rows * columns], columns).save(path)
         self._reporter.preview("samples", path)
         spread = float(samples.std(axis=0).mean() / max(self._real.std(axis=0).mean(), 1e-6))
-        if spread < COLLAPSED:
+        alike, self._alike = self._alike, spread < COLLAPSED
+        if self._alike and not alike:
             self._reporter.warn(
                 f"The samples differ only {spread:.0%} as much as real patches: training may have collapsed. "
                 "A larger r1_gamma or a smaller learning_rate helps."
