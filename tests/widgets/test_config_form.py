@@ -89,4 +89,4 @@ def test_basic_fields_come_first_and_the_others_are_folded(qtbot):
     assert form.advanced.isAncestorOf(form.editor("r1_gamma"))
     folded = form.sizeHint().height()
     form.advanced.expand(animate=False)
-    assert form.sizeHint().height() > folded + 100
+    qtbot.waitUntil(lambda: form.sizeHint().height() > folded + 100)

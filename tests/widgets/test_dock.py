@@ -33,8 +33,7 @@ def gallery_of(studio) -> GalleryDock:
 def test_new_project_takes_a_dropped_slide(studio, tmp_path, demo_slide):
     assert studio.dock.create_project(tmp_path / "new")
     assert studio.dock.stack.currentIndex() == 1
-    studio.let_qt_work(0.2)
-    assert studio.dock.header.next_button.text() == "Add slides ..."
+    studio.until(lambda: studio.dock.header.next_button.text() == "Add slides ...")
     no_slide = tmp_path / "notes.svs"
     no_slide.write_text("these are no pixels")
     drop(studio.dock.slides, no_slide)

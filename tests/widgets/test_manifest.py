@@ -51,17 +51,16 @@ def test_nothing_that_napari_ignores_or_fetches_from_the_network_is_used():
 
 
 @pytest.mark.gui
-def test_every_widget_opens(make_napari_viewer):
-    viewer = make_napari_viewer()
+def test_every_widget_opens(studio):
+    viewer = studio.viewer
     for widget in CONTRIBUTIONS["widgets"]:
         _, inner = viewer.window.add_plugin_dock_widget("napari-histogan", widget["display_name"])
         assert inner.minimumHeight() >= 0
 
 
 @pytest.mark.gui
-def test_sample_data_opens_in_micrometers(make_napari_viewer):
-    viewer = make_napari_viewer()
-    (layer,) = viewer.open_sample("napari-histogan", "demo_slide")
+def test_sample_data_opens_in_micrometers(studio):
+    (layer,) = studio.viewer.open_sample("napari-histogan", "demo_slide")
     assert layer.multiscale
     assert layer.name == "HistoGAN demo slide"
     assert layer.scale == pytest.approx([0.499, 0.499], rel=1e-3)

@@ -72,16 +72,8 @@ def test_commands_without_arguments_do_nothing():
 
 
 @pytest.mark.gui
-def test_opening_a_project_opens_the_dock(make_napari_viewer, tiny_project_copy, qtbot):
-    from napari_histogan.widgets.session import Session
-
-    viewer = make_napari_viewer(show=True)
-    viewer.open(str(tiny_project_copy.root), plugin="napari-histogan")
-
-    def is_open():
-        session = viewer.window._qt_window.findChild(Session)
-        assert session is not None
-        assert session.project is not None
-
-    qtbot.waitUntil(is_open, timeout=20_000)
-    assert viewer.window._qt_window.findChild(Session).project.root == tiny_project_copy.root
+def test_opening_a_project_opens_it_in_the_dock(studio, tiny_project_copy):
+    studio.viewer.open(str(tiny_project_copy.root), plugin="napari-histogan")
+    studio.until(lambda: studio.session.project is not None)
+    assert studio.session.project.root == tiny_project_copy.root
+    assert studio.errors() == []

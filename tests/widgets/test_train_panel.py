@@ -27,8 +27,7 @@ def test_one_button_runs_the_three_steps_and_draws_their_curves(opened):
     assert panel.jobs.record.status.stage == "train_segmenter"
     assert panel.jobs.record.metrics["loss"]
     assert panel.jobs.bar.value() == 1000
-    opened.let_qt_work(0.3)
-    assert opened.dock.header.next_button.text() == "Run on slide again"
+    opened.until(lambda: opened.dock.header.next_button.text() == "Run on slide again")
     assert opened.errors() == []
 
 
