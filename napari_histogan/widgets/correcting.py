@@ -93,9 +93,7 @@ class Correcting(QObject):
         project = self._session.require()
         taken = {correction.name for correction in project.corrections()}
         name = next(
-            name
-            for k in range(1, len(taken) + 2)
-            if (name := f"{_plain(self._slide)}-{k:04d}") not in taken
+            name for k in range(1, len(taken) + 2) if (name := f"{_plain(self._slide)}-{k:04d}") not in taken
         )
         project.save_correction(
             Correction(

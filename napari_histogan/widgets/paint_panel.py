@@ -187,9 +187,7 @@ class PaintPanel(SessionView):
 
     def _set_live(self, live: bool) -> None:
         if self.session is not None:
-            self.session.painting.live = live
-            if live:
-                self.session.painting.predict()
+            self.session.painting.set_live(live)
 
     def _next(self) -> None:
         if self.session is not None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Tool = Literal["paint", "erase", "fill", "polygon", "pan_zoom"]
 
 _RANK_DELAY_MS = 1200
+_SURELY_UNSURE = 0.4
+"""Uncertainty, of at most 1, that is drawn in the brightest color; more is rare."""
+
 _RANKED = 500
 """Unpainted samples that are ranked at once."""
 
@@ -57,6 +60,7 @@ class Painting(QObject):
         self.uncertainty: Any = None
         self._saved: NDArray[np.uint8] | None = None
         self._visited: list[int] = []
+        self._asked = -1
         self._predicted_labels: NDArray[np.uint8] | None = None
         self._rank_timer = QTimer(self)
         self._rank_timer.setSingleShot(True)
@@ -77,14 +81,14 @@ class Painting(QObject):
         self.picture = add.add_image(
             np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place
         )
-        self.uncertainty = add.add_image(
-            blank.astype(np.float32), name="Uncertainty", colormap=uncertainty_colormap(), opacity=0.7,
-            contrast_limits=(0.0, 1.0), blending="translucent", visible=False, **place,
-        )  # fmt: skip
         colors = label_colormap(table)
         self.prediction = add.add_labels(
             blank.copy(), name="Prediction", opacity=0.35, colormap=colors, **place
         )
+        self.uncertainty = add.add_image(
+            blank.astype(np.float32), name="Uncertainty", colormap=uncertainty_colormap(), opacity=0.85,
+            contrast_limits=(0.0, _SURELY_UNSURE), blending="translucent", visible=False, **place,
+        )  # fmt: skip
         self.mask = add.add_labels(blank.copy(), name="Mask", opacity=0.6, colormap=colors, **place)
         self.mask.brush_size = max(2, side // 12)
         self.mask.features = label_features(table)
@@ -289,7 +293,7 @@ class Painting(QObject):
         artifact = self._session.samples_artifact
         if not self.live or self.index < 0 or artifact is None or not self._session.painted():
             return
-        self._session.engine.ask(
+        self._asked = self._session.engine.ask(
             "predict",
             self._on_predicted,
             on_failed=lambda text: self.predicted.emit(0.0, text),
@@ -297,6 +301,15 @@ class Painting(QObject):
             samples=artifact.id,
             index=self.index,
         )
+
+    def set_live(self, live: bool) -> None:
+        """Turn the prediction after each stroke on or off; a running one is dropped."""
+        self.live = live
+        if live:
+            self.predict()
+        else:
+            self._rank_timer.stop()
+            self._session.engine.cancel(self._asked)
 
     def _on_predicted(self, reply: Reply) -> None:
         if reply.data.get("index") != self.index or self.prediction is None:

@@ -45,7 +45,6 @@ class SampleStore:
         self._chunk = int(image.chunks[0])
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self.mpp = _number(group.attrs.get("mpp"), 1.0)
-        self.truncation = _number(group.attrs.get("truncation"), 1.0)
 
     def __len__(self) -> int:
         """Return how many samples there are."""

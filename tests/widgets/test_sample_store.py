@@ -11,14 +11,14 @@ from napari_histogan.widgets.sample_store import SampleStore
 @pytest.fixture
 def images(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
-    group = zarr.create_group(tmp_path / "samples.zarr", attributes={"mpp": 0.5, "truncation": 0.7})
+    group = zarr.create_group(tmp_path / "samples.zarr", attributes={"mpp": 0.5})
     group.create_array("image", data=images, chunks=(6, 8, 8, 3))
     return images
 
 
 def test_every_sample(tmp_path, images):
     store = SampleStore(tmp_path)
-    assert (len(store), store.resolution, store.mpp, store.truncation) == (20, 8, 0.5, 0.7)
+    assert (len(store), store.resolution, store.mpp) == (20, 8, 0.5)
     for index in (0, 19, 5, 6, 7, 0):
         np.testing.assert_array_equal(store.image(index), images[index])
 
