@@ -30,14 +30,7 @@ from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import load_samples, sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.labels.interchange import read_annotations
-from napari_histogan.models.generator_file import (
-    DISCRIMINATOR_FILE,
-    GENERATOR_FILE,
-    generator_info,
-    load_generator,
-    save_discriminator,
-    save_generator,
-)
+from napari_histogan.models.generator_file import generator_info, load_generator
 from napari_histogan.models.official_checkpoint import import_generator
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
@@ -124,17 +117,15 @@ def import_gan(project: Project, config: c.ImportGanConfig, reporter: Reporter) 
             "a folder or .safetensors file of this program, or a .pkl or .pt of another one",
             "check the path",
         )
-    generator, discriminator, info = import_generator(config.path)
-    mpp = config.mpp or info.get("mpp")
+    imported = import_generator(config.path)
+    mpp = config.mpp or imported.info.get("mpp")
     if mpp is None:
         raise ConfigError(
             f"the generator {config.path} does not say its resolution", "um per pixel", "give it with --mpp"
         )
     with project.new_artifact("generator", config, reporter) as draft:
-        save_generator(draft.path / GENERATOR_FILE, generator, {**info, "mpp": mpp})
-        if discriminator is not None:
-            save_discriminator(draft.path / DISCRIMINATOR_FILE, discriminator)
-        draft.summary.update(resolution=generator.spec.img_resolution, mpp=mpp)
+        imported.save(draft.path, mpp)
+        draft.summary.update(resolution=imported.generator.spec.img_resolution, mpp=mpp)
     return draft.result
 
 

@@ -19,9 +19,12 @@ from torch import Tensor
 from napari_histogan.errors import CheckpointError
 from napari_histogan.models.generator_file import (
     DISCRIMINATOR_FILE,
+    GENERATOR_FILE,
     generator_info,
     load_discriminator,
     load_generator,
+    save_discriminator,
+    save_generator,
 )
 from napari_histogan.models.pickle_records import ModuleRecord, StateRecord, refuse, text_dict
 from napari_histogan.models.recovered_network import Flags, build_discriminator, build_generator
@@ -73,6 +76,12 @@ class ImportedGenerator(NamedTuple):
     generator: Generator
     discriminator: Discriminator | None
     info: dict[str, Any]
+
+    def save(self, folder: Path, mpp: float) -> None:
+        """Write the networks as this program stores them, with their resolution in um/px."""
+        save_generator(folder / GENERATOR_FILE, self.generator, {**self.info, "mpp": mpp})
+        if self.discriminator is not None:
+            save_discriminator(folder / DISCRIMINATOR_FILE, self.discriminator)
 
 
 def import_generator(path: Path) -> ImportedGenerator:

@@ -91,8 +91,10 @@ class ArrayRecord:
 
 def refuse(found: str) -> CheckpointError:
     """Return the error for a file that does what no checkpoint does."""
+    # Names in a hostile file may hold anything; messages go to terminals and logs.
+    shown = "".join(c if c.isascii() and c.isprintable() else f"\\u{ord(c):04x}" for c in found)
     return CheckpointError(
-        f"the file is refused: {found}",
+        f"the file is refused: {shown}",
         "a checkpoint as the official programs write it",
         "get the file from its authors again, and do not open it with other programs before you trust it",
     )
@@ -102,8 +104,10 @@ def _module(meta: Any) -> ModuleRecord:
     if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
         raise refuse("a module in it has no state")
     source, name = meta.get("module_src"), meta.get("class_name")
-    if not isinstance(source, str) or len(source) > MAX_SOURCE or not isinstance(name, str):
-        raise refuse("a module in it has no name, or an odd program text")
+    if not isinstance(name, str) or not (name.isidentifier() and name.isascii()):
+        raise refuse("a module in it has an odd name")
+    if not isinstance(source, str) or len(source) > MAX_SOURCE:
+        raise refuse("a module in it has no program text, or an odd one")
     digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
     return ModuleRecord(name, meta["state"], digest)
 
@@ -212,6 +216,8 @@ def plain_key(key: Any) -> Scalar:
     """Return a key if it is plain; hashing nested tuples could exhaust the stack."""
     if not isinstance(key, str | bytes | int | float | None):
         raise refuse(f"it has a {type(key).__name__} as a key")
+    if isinstance(key, str) and not (key.isascii() and key.isprintable()):
+        raise refuse(f"it has the name {key:.60}")
     return key
 
 

@@ -269,6 +269,7 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
         "tensor of repeats": tensor_call(0, (1 << 39,), (0,)),
         "tensor before its data": tensor_call(-8, (2,), (1,)),
         "array of objects": pickle.dumps(np.array([None, {}], dtype=object)),
+        "name that breaks terminals": pickle.dumps({"\x1b[2J\udc80": 1, "G_ema": 2}),
         "no end": b"\x80\x04]]]",
         "stack runs dry": program(b"aaa"),
         "mark missing": program(b"u"),
@@ -302,6 +303,7 @@ def test_hostile_files_run_nothing_and_are_refused(tmp_path, monkeypatch, kind):
     with pytest.raises(CheckpointError) as error:
         import_generator(tmp_path / "hostile.pkl")
     assert len(str(error.value)) < 800
+    assert str(error.value).isprintable()
     assert not MARKER.exists()
 
 
