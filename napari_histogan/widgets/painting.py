@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
 from napari_histogan.jobs.engine_client import Reply
-from napari_histogan.widgets.class_colors import label_colormap, label_features, uncertainty_colormap
+from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.sample_layers import add_sample_layers
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 Tool = Literal["paint", "erase", "fill", "polygon", "pan_zoom"]
 
 _RANK_DELAY_MS = 1200
-_SURELY_UNSURE = 0.4
-"""Uncertainty, of at most 1, that is drawn in the brightest color; more is rare."""
-
 _RANKED = 500
 """Unpainted samples that are ranked at once."""
 
@@ -74,27 +72,9 @@ class Painting(QObject):
         """Make the layers once; the first of a kind costs half a second, later swaps 10 ms."""
         if self.mask is not None and self.mask in self._session.viewer.layers:
             return
-        add, table = self._session.viewer, self._session.require().classes
         side = self._session.samples.resolution if self._session.samples is not None else 64
-        blank = np.zeros((side, side), np.uint8)
-        place = {"scale": (1.0, 1.0), "units": ("um", "um")}
-        self.picture = add.add_image(
-            np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place
-        )
-        colors = label_colormap(table)
-        self.prediction = add.add_labels(
-            blank.copy(), name="Prediction", opacity=0.35, colormap=colors, **place
-        )
-        self.uncertainty = add.add_image(
-            blank.astype(np.float32), name="Uncertainty", colormap=uncertainty_colormap(), opacity=0.85,
-            contrast_limits=(0.0, _SURELY_UNSURE), blending="translucent", visible=False, **place,
-        )  # fmt: skip
-        self.mask = add.add_labels(blank.copy(), name="Mask", opacity=0.6, colormap=colors, **place)
-        self.mask.brush_size = max(2, side // 12)
-        self.mask.features = label_features(table)
-        for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
-            layer.locked = True
-        self.prediction.editable = False
+        layers = add_sample_layers(self._session.viewer, side, self._session.require().classes)
+        self.picture, self.prediction, self.uncertainty, self.mask = layers
         self.mask.events.paint.connect(self._on_paint)
         self.mask.events.set_data.connect(self._on_set_data)
         self.mask.events.selected_label.connect(self._on_selected_label)
