@@ -146,7 +146,7 @@ def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, list[
     )
     dataset = stages.run(
         "Making labelled synthetic images",
-        c.SynthesizeDatasetConfig(count=plan.pairs, pixel_classifier=classifier.id),
+        c.SynthesizeDatasetConfig(count=plan.pairs, truncation=1.0, pixel_classifier=classifier.id),
     )
     real = stages.run("Cutting the real patches", c.MergeCorrectionsConfig(patch_px=64, mpp=1.0))
     control = stages.run(
