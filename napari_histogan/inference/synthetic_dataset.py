@@ -108,17 +108,11 @@ def synthesize_dataset(
     classifier.check_generator(generator_hash)
     compute = resolve(config)
     generator, classifier = generator.to(compute.device).eval(), classifier.to(compute.device).eval()
-    spec = generator.spec
-    if classifier.spec.layout.size != spec.img_resolution:
-        raise ModelError(
-            f"the classifier reads features of {classifier.spec.layout.size} px images, "
-            f"the generator makes {spec.img_resolution} px",
-            "the generator that the classifier was trained on",
-            "choose them together",
-        )
+    resolution = generator.spec.img_resolution
+    _check_size(classifier, resolution)
     predictor = PixelPredictor(classifier, compute.dtype)
     total = math.ceil(round(config.count / (1 - config.drop_uncertain), 6))
-    shard = shard_size(config.shard, total, spec.img_resolution)
+    shard = shard_size(config.shard, total, resolution)
     folder = out or reporter.run_dir / "dataset"
     mark = {
         "config": json.loads(config.model_dump_json(exclude={"device", "threads"})),
@@ -159,6 +153,17 @@ def synthesize_dataset(
     reporter.progress(total, total, "pairs", _PHASE)
     reporter.preview("contact sheet", folder / SHEET)
     return folder, _summary(group, classifier)
+
+
+def _check_size(classifier: PixelClassifier, resolution: int) -> None:
+    """Refuse a classifier of images of another size."""
+    if classifier.spec.layout.size != resolution:
+        raise ModelError(
+            f"the classifier reads features of {classifier.spec.layout.size} px images, "
+            f"the generator makes {resolution} px",
+            "the generator that the classifier was trained on",
+            "choose them together",
+        )
 
 
 @torch.inference_mode()

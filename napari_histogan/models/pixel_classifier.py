@@ -1,7 +1,6 @@
 """DatasetGAN's pixel classifier: an ensemble of small nets on hypercolumns (section 3.2).
 
-All members live in batched weights, so that one product serves the whole ensemble.  Hypercolumns are never
-built; see :mod:`napari_histogan.models.hypercolumns`.
+All members live in batched weights: one product serves the ensemble.  Hypercolumns are never built.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from .uncertainty import ensemble_statistics, largest
 FORMAT = 1
 WEIGHTS_FILE = "classifier.safetensors"
 PLAN_FILE = "classifier.json"
-BAND_PIXELS, BAND_ROWS, MAX_BAND_PIXELS = 4096, 32, 65536
-"""At least so many pixels and rows are computed at a time, for speed; at most so many pixels, for memory."""
+BAND_PIXELS, BAND_ROWS, MAX_BAND_PIXELS = 4096, 32, 65536  # least, for speed; and most, for memory
 
 Preset = Literal["plain", "datasetgan", "hdgan"]
 

@@ -299,18 +299,10 @@ class Project:
 
     def masks(self, samples: Artifact | str) -> MaskStore:
         """Return the masks of a samples artifact, given itself or its id."""
-        name = samples if isinstance(samples, str) else samples.id
-        folder, _, digits = name.rpartition("/")
-        if folder not in ("", "samples", "masks") or not digits.isdecimal():
-            raise ArtifactMissing(f"{name!r} names no samples", 'an id such as "samples/0004"')
-        number = int(digits)
+        number = _samples_number(samples if isinstance(samples, str) else samples.id)
         if number not in self._masks:
             self._masks[number] = MaskStore(self.root / MASKS / f"{number:04d}")
         return self._masks[number]
-
-    def mask_path(self, samples: Artifact | str, index: int) -> Path:
-        """Return the file of one mask, there or not."""
-        return self.masks(samples).path(index)
 
     def save_mask(self, samples: Artifact | str, index: int, mask: NDArray[np.uint8]) -> bool:
         """Keep a mask, ``(R, R)`` uint8; see :meth:`MaskStore.save`."""
@@ -371,8 +363,14 @@ class Project:
         """Return the present content hash of an artifact or of human work; None if it is gone."""
         if identity == CORRECTIONS:
             return self.corrections_parent().hash
-        folder, _, number = identity.partition("/")
-        if folder == "masks":
-            return self.masks(identity).content_hash() if number.isdecimal() else None
-        found = [a.hash for a in self.artifacts() if a.id == identity]
-        return found[0] if found else None
+        if identity.startswith("masks/"):
+            return self.masks(identity).content_hash()
+        return next((a.hash for a in self.artifacts() if a.id == identity), None)
+
+
+def _samples_number(name: str) -> int:
+    """Return 4 for "4", "samples/0004", or "masks/0004"."""
+    folder, _, digits = name.rpartition("/")
+    if folder not in ("", "samples", "masks") or not digits.isdecimal():
+        raise ArtifactMissing(f"{name!r} names no samples", 'an id such as "samples/0004"')
+    return int(digits)

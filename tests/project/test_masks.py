@@ -37,7 +37,7 @@ def test_a_mask_is_where_the_layout_says_and_loads_as_saved(project: Project) ->
     painted = np.arange(256, dtype=np.uint8).reshape(16, 16) % 3
     assert project.save_mask(SAMPLES, 42, painted)
     path = project.root / "labels" / "masks" / "0004" / "00042.npy"
-    assert project.mask_path(SAMPLES, 42) == path
+    assert project.masks(SAMPLES).path(42) == path
     assert np.array_equal(np.load(path), painted)
     assert np.array_equal(Project.open(project.root).load_mask("0004", 42), painted)
 
@@ -133,7 +133,7 @@ def test_what_is_no_mask_of_these_classes_is_refused(store: MaskStore, wrong: np
 
 def test_wrong_places_are_refused(project: Project) -> None:
     with pytest.raises(LabelError, match="no sample -1"):
-        project.mask_path(SAMPLES, -1)
+        project.masks(SAMPLES).path(-1)
     for wrong in ("generators/0003", "../../etc", "samples/x", ""):
         with pytest.raises(ArtifactMissing, match="names no samples"):
             project.masks(wrong)

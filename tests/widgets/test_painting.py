@@ -9,7 +9,7 @@ pytestmark = pytest.mark.gui
 
 
 def on_disk(opened, index):
-    path = opened.session.project.mask_path(opened.session.samples_artifact, index)
+    path = opened.session.project.masks(opened.session.samples_artifact).path(index)
     return np.load(path) if path.exists() else None
 
 
