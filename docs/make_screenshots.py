@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+_SETTINGS = tempfile.mkdtemp()
+os.environ.setdefault("NAPARI_CONFIG", str(Path(_SETTINGS) / "settings.yaml"))
+os.environ["XDG_CONFIG_HOME"] = _SETTINGS  # no list of the user's recent projects in the pictures
 
 import napari
 from qtpy.QtWidgets import QApplication

@@ -163,9 +163,9 @@ def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, list[
     )
     count = int(classifier.summary.get("painted", 0))
     nets = (
+        (f"Synthetic: {count} painted samples", synthetic),
         (f"Control: {_number_of_patches()} outlined real patches", control),
         ("Transfer: synthetic, then the real patches", transfer),
-        (f"Synthetic: {count} painted samples", synthetic),
     )
     rows = []
     for title, net in nets:
@@ -175,7 +175,7 @@ def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, list[
             c.EvaluateConfig(reference=REFERENCE, ignore=REAL_PATCHES, heatmap=heatmap.id),
         )
         rows.append(Row(title, net, heatmap, scores))
-    return dataset, [rows[2], rows[0], rows[1]]
+    return dataset, rows
 
 
 class _Stages:

@@ -38,6 +38,8 @@ _WARMUP_SHARE = 0.05
 _MOST_GRADIENT = 5.0
 _MOST_VALIDATION_PAIRS = 512
 _METRIC_EVERY = 20
+LEAST_TO_CHOOSE_BY = 16
+"""Held-out pairs from which on validation chooses the weights that are kept."""
 
 
 def train_segmenter(
@@ -49,6 +51,9 @@ def train_segmenter(
     classes: ClassTable | None = None,
 ) -> Path:
     """Train a U-Net on pairs, and keep the averaged weights that validated best.
+
+    With fewer than :data:`LEAST_TO_CHOOSE_BY` held-out pairs the last weights are kept: a choice by a
+    few pairs is a choice by chance.
 
     A run whose ``run_dir`` holds a checkpoint goes on from it.
 
@@ -114,7 +119,7 @@ def train_segmenter(
             losses.clear()
         if state.step % config.validate_every == 0 or last:
             figures, preview = _validate(state.averaged, pool, classes, compute)
-            state.keep_if_best(figures)
+            state.keep(figures, only_if_best=pool.held_out_count >= LEAST_TO_CHOOSE_BY)
             reporter.metric(state.step, **{f"val_{name}": value for name, value in figures.items()})
             reporter.preview("segmenter", _write_preview(preview, reporter.run_dir, state.step))
         if last or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
@@ -173,9 +178,9 @@ class _State:
     best_figures: dict[str, float] = field(default_factory=dict)
     best_weights: Weights = field(default_factory=dict)
 
-    def keep_if_best(self, figures: dict[str, float]) -> None:
-        """Remember the averaged weights if they validated best so far, by ``score``."""
-        if not self.best_weights or figures["score"] >= self.best_figures["score"]:
+    def keep(self, figures: dict[str, float], only_if_best: bool) -> None:
+        """Remember the averaged weights, or do so only if they validated best so far, by ``score``."""
+        if not only_if_best or not self.best_weights or figures["score"] >= self.best_figures["score"]:
             self.best_figures = {**figures, "step": float(self.step)}
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
@@ -9,6 +11,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
+    QInputDialog,
     QLabel,
     QPushButton,
     QSpinBox,
@@ -168,8 +171,17 @@ class SamplesPanel(SessionView):
     def _import(self) -> None:
         session = self.session
         path, _ = QFileDialog.getOpenFileName(
-            self, "Import generator", "", "Generators (*.safetensors);;All files (*)"
+            self, "Import generator", "", "Generators (*.safetensors *.pkl *.pt);;All files (*)"
         )
-        if path and session is not None and session.project is not None:
-            project = session.project
-            session.attempt(lambda: session.run(config_of(project, "import_gan", path=path)))
+        if not path or session is None or session.project is None:
+            return
+        values: dict[str, Any] = {"path": path}
+        if not path.endswith(".safetensors"):  # files of other programs do not say it
+            question = "Microns per pixel of its pictures"
+            values["mpp"], answered = QInputDialog.getDouble(
+                self, "Import generator", question, 1.0, 0.05, 50.0, 3
+            )
+            if not answered:
+                return
+        project = session.project
+        session.attempt(lambda: session.run(config_of(project, "import_gan", **values)))

@@ -97,10 +97,17 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
 
 def test_the_best_average_is_kept_not_the_last(tmp_path: Path) -> None:
     reporter = QuietReporter(tmp_path)
-    folder = train_segmenter([pairs()], 3, config(steps=24, validate_every=4), reporter)
+    many = config(steps=24, validate_every=4, validation_share=0.5)
+    folder = train_segmenter([pairs()], 3, many, reporter)
     scores = [e["val_score"] for e in reporter.events if e["kind"] == "metric" and "val_score" in e]
     assert len(scores) == 6
     assert load_segmenter(folder)[1].validation["score"] == pytest.approx(max(scores))
+
+
+def test_few_held_out_pairs_do_not_choose(tmp_path: Path) -> None:
+    few = config(steps=24, validate_every=4, validation_share=0.05)
+    folder = train_segmenter([pairs()], 3, few, QuietReporter(tmp_path))
+    assert load_segmenter(folder)[1].validation["step"] == 24
 
 
 def test_previews_show_image_truth_and_prediction(tmp_path: Path) -> None:
