@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
 
 from napari_histogan import config as c
-from napari_histogan.demo_report import Row, write_demo_report
+from napari_histogan.demo_report import Row, compare_nets, write_demo_report
 from napari_histogan.errors import JobError, ModelError, Stopped
+from napari_histogan.evaluation.report import Table
 from napari_histogan.geometry import Region
 from napari_histogan.jobs.runner import run_job_and_wait, with_absolute_paths
 from napari_histogan.labels.classes import ClassInfo, ClassTable
@@ -127,8 +129,9 @@ def run_demo(
     if not from_gan:
         _place_painted_masks(project, samples)
     _place_real_patches(project)
-    dataset, rows = _train_and_compare(stages, plan)
-    report = write_demo_report(project, samples, dataset, rows, REFERENCE)
+    classifier, dataset, rows = _train_and_compare(stages, plan)
+    report = write_demo_report(project, samples, classifier, dataset, rows, REFERENCE)
+    _print_table(console, compare_nets(rows, project.classes))
     console.print(f"\nReport:   {report}\nFigures:  {report.parent}\nProject:  {project.root}")
     console.print(f"Open it:  histogan open {project.root}")
     if open_viewer and _has_display():
@@ -138,8 +141,8 @@ def run_demo(
     return report
 
 
-def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, list[Row]]:
-    """Train three nets; return the synthetic pairs and the nets with their scores."""
+def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, Artifact, list[Row]]:
+    """Train three nets; return classifier, synthetic pairs, and the nets with their scores."""
     classifier = stages.run(
         "Training the pixel classifier",
         c.TrainPixelClassifierConfig(members=plan.members, epochs=plan.epochs),
@@ -175,7 +178,7 @@ def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, list[
             c.EvaluateConfig(reference=REFERENCE, ignore=REAL_PATCHES, heatmap=heatmap.id),
         )
         rows.append(Row(title, net, heatmap, scores))
-    return dataset, rows
+    return classifier, dataset, rows
 
 
 class _Stages:
@@ -234,6 +237,16 @@ class _Stages:
 
             yield show
             progress.update(task, completed=1.0, left="")
+
+
+def _print_table(console: Console, table: Table) -> None:
+    shown = RichTable(title="How good is it on the slide?", title_justify="left", caption=table.caption)
+    for number, heading in enumerate(table.header):
+        shown.add_column(heading, justify="left" if number == 0 else "right")
+    for cells in table.rows:
+        shown.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    console.print()
+    console.print(shown)
 
 
 def _open_or_create(folder: Path) -> Project:

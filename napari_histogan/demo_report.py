@@ -48,7 +48,12 @@ class Row:
 
 
 def write_demo_report(
-    project: Project, samples: Artifact, dataset: Artifact, rows: Sequence[Row], reference: Path
+    project: Project,
+    samples: Artifact,
+    classifier: Artifact,
+    dataset: Artifact,
+    rows: Sequence[Row],
+    reference: Path,
 ) -> Path:
     """Write ``report/report.html`` and its figures into the project; returns the HTML file.
 
@@ -56,8 +61,8 @@ def write_demo_report(
     ----------
     project
         The finished demo.
-    samples
-        The samples that were painted.
+    samples, classifier
+        The samples that were painted, and what was learned from them.
     dataset
         The synthetic pairs.
     rows
@@ -72,9 +77,13 @@ def write_demo_report(
         Section("Painted samples", [_painted_text(project, samples), _painted(project, samples, classes)]),
         Section(
             "Labelled by the generator's own features",
-            [_synthetic_text(dataset), *_synthetic(dataset, classes)],
+            [
+                _synthetic_text(dataset),
+                _uncertainty(project, samples, classifier),
+                *_synthetic(dataset, classes),
+            ],
         ),
-        Section("How good is it on the slide?", [_table(rows, classes), _explain()]),
+        Section("How good is it on the slide?", [compare_nets(rows, classes), _explain()]),
         Section("The slide", _slides(project, rows, reference)),
         Section("How it was made", [_family(project, rows)]),
     ]
@@ -106,6 +115,53 @@ def _painted(project: Project, samples: Artifact, classes: ClassTable) -> Figure
 def _mask(project: Project, samples: Artifact, index: int) -> NDArray[np.uint8]:
     mask = project.load_mask(samples, index)
     return np.zeros((1, 1), np.uint8) if mask is None else mask
+
+
+def _uncertainty(project: Project, samples: Artifact, classifier: Artifact, shown: int = 8) -> Figure:
+    """Label some unpainted samples, and show where the members of the classifier disagree."""
+    images, masks, doubt, chosen = label_samples(project, samples, classifier, most=64)
+    order = np.argsort([np.sort(d.ravel())[-d.size // 10 :].mean() for d in doubt])
+    pick = sorted(_spread(order, shown), key=lambda i: int(chosen[i]))
+    titles = [f"sample {chosen[i]}" for i in pick]
+    sheet = sample_sheet(images[pick], masks[pick], doubt[pick], project.classes, titles)
+    caption = (
+        "Samples that nobody painted, with the classes that the classifier gives them, and where its members "
+        "disagree (Jensen-Shannon divergence): at borders, and where nothing like it was painted."
+    )
+    return Figure("uncertainty", sheet, caption)
+
+
+def label_samples(
+    project: Project, samples: Artifact, classifier: Artifact, most: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    """Label the first ``most`` unpainted samples.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Images ``(n, R, R, 3)`` uint8, classes ``(n, R, R)`` uint8, uncertainty ``(n, R, R)`` float32 in nats,
+        and the samples' numbers ``(n,)``.
+    """
+    import torch  # only here: everything else that the demo does itself needs no networks
+
+    from napari_histogan.inference.sampling import load_samples
+    from napari_histogan.models.noise import noise_maps
+    from napari_histogan.models.pixel_classifier import PixelPredictor, load_pixel_classifier
+    from napari_histogan.models.stylegan2 import load_generator
+
+    stored = load_samples(samples.path)
+    chosen = np.setdiff1d(np.arange(len(stored.w)), project.painted(samples))[:most]
+    generator = load_generator(project.artifacts("generator")[-1].path)
+    predictor = PixelPredictor(load_pixel_classifier(classifier.path))
+    masks, doubt = [], []
+    with torch.inference_mode():
+        for part in np.array_split(chosen, max(1, len(chosen) // 16)):
+            noise = noise_maps(generator.spec, stored.noise_seed[part].tolist())
+            _, maps = generator.synthesis.features(torch.from_numpy(stored.w[part]), noise=noise)
+            prediction = predictor(maps, probabilities=False)
+            masks.append(prediction.labels.numpy())
+            doubt.append(prediction.uncertainty.numpy())
+    return np.asarray(stored.image[:])[chosen], np.concatenate(masks), np.concatenate(doubt), chosen
 
 
 def _synthetic_text(dataset: Artifact) -> str:
@@ -141,7 +197,8 @@ def _spread(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return picked
 
 
-def _table(rows: Sequence[Row], classes: ClassTable) -> Table:
+def compare_nets(rows: Sequence[Row], classes: ClassTable) -> Table:
+    """Return the table of MCC and per-class Dice, one line a net."""
     cells: list[list[Cell]] = []
     for row in rows:
         scores = json.loads((row.evaluation.path / "evaluation.json").read_text(encoding="utf-8"))

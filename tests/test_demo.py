@@ -49,6 +49,8 @@ def test_it_ends_with_a_report_that_needs_nothing_else(finished):
     folder, report, printed = finished
     assert str(report) in printed
     assert f"histogan open {folder}" in printed
+    assert "MCC" in printed
+    assert "Dice keratin" in printed
     page = Text(report.read_text(encoding="utf-8"))
     words = " ".join(page.words)
     for expected in ("MCC", "Dice epidermis", "Control", "Transfer", "Synthetic", "drawn by eye"):
@@ -59,7 +61,7 @@ def test_it_ends_with_a_report_that_needs_nothing_else(finished):
 
 def test_figures_lie_beside_the_report_and_show_something(finished):
     _folder, report, _printed = finished
-    for name in ("painted-samples", "synthetic-kept", "slide", "slide-all"):
+    for name in ("painted-samples", "uncertainty", "synthetic-kept", "slide", "slide-all"):
         pixels = np.asarray(Image.open(report.parent / f"{name}.png").convert("RGB"))
         assert pixels.std() > 10, name
 
