@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
@@ -240,9 +241,14 @@ class _Stages:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    shown = RichTable(title="How good is it on the slide?", title_justify="left", caption=table.caption)
+    """Print the comparison; the class's name alone heads its Dice, to fit a narrow terminal."""
+    title = "How good is it on the slide? MCC, and the Dice of each class"
+    shown = RichTable(
+        title=title, title_justify="left", caption=table.caption, caption_justify="left", box=SIMPLE
+    )
     for number, heading in enumerate(table.header):
-        shown.add_column(heading, justify="left" if number == 0 else "right")
+        justify: Literal["left", "right"] = "right" if number else "left"
+        shown.add_column(heading.removeprefix("Dice "), justify=justify, no_wrap=number > 0)
     for cells in table.rows:
         shown.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     console.print()

@@ -50,7 +50,7 @@ def test_it_ends_with_a_report_that_needs_nothing_else(finished):
     assert str(report) in printed
     assert f"histogan open {folder}" in printed
     assert "MCC" in printed
-    assert "Dice keratin" in printed
+    assert "Transfer: synthetic" in printed
     page = Text(report.read_text(encoding="utf-8"))
     words = " ".join(page.words)
     for expected in ("MCC", "Dice epidermis", "Control", "Transfer", "Synthetic", "drawn by eye"):
