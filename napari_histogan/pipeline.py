@@ -57,13 +57,13 @@ HEATMAP = "heatmap.zarr"
 def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) -> Artifact:
     """Register slides with their size, resolution, fingerprint, and a thumbnail."""
     files = _slide_files(config.paths)
-    entries: list[SlideEntry] = []
+    known, entries = project.slides(), list[SlideEntry]()
     with project.new_artifact("slides", config, reporter) as draft:
         for done, path in enumerate(files):
             _check_stop(reporter)
             reporter.progress(done, len(files), "slides", "Looking at the slides")
             with open_slide(path, config.mpp) as slide:
-                name = _unique_name(path, entries, project.slides())
+                name = _unique_name(path, entries, known)
                 entries.append(SlideEntry(name, path.resolve(), slide.mpp, slide.size, slide.fingerprint()))
                 Image.fromarray(slide.thumbnail(THUMBNAIL_PX)).save(draft.path / f"{name}.png")
         draft.summary.update(slides=len(entries), names=", ".join(e.name for e in entries[:10]))
@@ -80,7 +80,7 @@ def extract_patches(project: Project, config: c.ExtractPatchesConfig, reporter: 
     with project.new_artifact("patches", config, reporter) as draft:
         readers = [_open(entry) for entry in entries]
         try:
-            plan = plan_patches(readers, config.patch_px, config.mpp, draft.path)
+            plan = plan_patches(readers, config.patch_px, config.mpp, draft.path, reporter=reporter)
         finally:
             for reader in readers:
                 reader.close()

@@ -107,6 +107,17 @@ def test_masks_of_other_samples_are_refused(finished, tmp_path, monkeypatch):
         demo._place_painted_masks(project, project.artifacts("samples")[-1])
 
 
+def test_with_a_generator_of_its_own_it_asks_for_masks(tmp_path):
+    printed = io.StringIO()
+    console = Console(file=printed, width=120)
+    plan = DemoPlan(kimg=0.032)
+    folder = run_demo(tmp_path / "own", from_gan=True, open_viewer=False, console=console, plan=plan)
+    project = Project.open(folder)
+    assert [a.kind for a in project.artifacts()] == ["slides", "patches", "generator", "samples"]
+    assert project.painted(project.artifacts("samples")[0]) == []
+    assert f"histogan demo {folder} --from gan" in printed.getvalue().replace("\n", " ")
+
+
 # What ships
 
 
