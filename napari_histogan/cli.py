@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from napari_histogan import __version__
 from napari_histogan.cli_options import Parser, add_stage_options, read_config
 from napari_histogan.config import STAGES, StageConfig, dump_config
-from napari_histogan.errors import HistoganError, JobError, ProjectError
+from napari_histogan.errors import HistoganError, JobError, ProjectError, Stopped
+from napari_histogan.progress import STOP_FILE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return FAILED
+    except OSError as error:
+        print(f"histogan: {error}", file=sys.stderr)
+        return FAILED
+    except Stopped:
+        print("stopped; the same command goes on")
+        return STOPPED
     except KeyboardInterrupt:
         return STOPPED
     return code
@@ -167,6 +174,8 @@ def _run_stage(options: argparse.Namespace) -> int:
         from napari_histogan.jobs.worker import main as work
 
         found = None if options.new else find_unfinished(project.root, config)
+        if found and not found.is_alive():
+            (found.run_dir / STOP_FILE).unlink(missing_ok=True)
         return work([str(found.run_dir if found else project.new_run(config))])
     found = None if options.new else find_unfinished(project.root, config)
     offset = found.events()[1] if found else 0

@@ -116,10 +116,11 @@ def run_demo(
     stages.run("Looking at the slide", c.AddSlidesConfig(paths=(SLIDE,)))
     stages.run("Finding tissue", c.ExtractPatchesConfig(patch_px=64, mpp=1.0, min_tissue=0.2))
     if from_gan:
-        stages.run("Training the generator (an hour or more)", _gan_config(plan))
+        generator = stages.run("Training the generator (an hour or more)", _gan_config(plan))
     else:
-        stages.run("Loading the generator", c.ImportGanConfig(path=GENERATOR))
-    samples = stages.run("Drawing samples", _sample_config())
+        generator = stages.run("Loading the generator", c.ImportGanConfig(path=GENERATOR))
+    drawn_from = {"generator": generator.id}
+    samples = stages.run("Drawing samples", _sample_config().model_copy(update=drawn_from))
     if from_gan and not project.painted(samples):
         console.print(
             f"Your own generator is trained, and {samples.summary['count']} samples are drawn.\n"
@@ -130,7 +131,7 @@ def run_demo(
     if not from_gan:
         _place_painted_masks(project, samples)
     _place_real_patches(project)
-    classifier, dataset, rows = _train_and_compare(stages, plan)
+    classifier, dataset, rows = _train_and_compare(stages, plan, samples)
     report = write_demo_report(project, samples, classifier, dataset, rows, REFERENCE)
     _print_table(console, compare_nets(rows, project.classes))
     console.print(f"\nReport:   {report}\nFigures:  {report.parent}\nProject:  {project.root}")
@@ -142,11 +143,13 @@ def run_demo(
     return report
 
 
-def _train_and_compare(stages: _Stages, plan: DemoPlan) -> tuple[Artifact, Artifact, list[Row]]:
+def _train_and_compare(
+    stages: _Stages, plan: DemoPlan, samples: Artifact
+) -> tuple[Artifact, Artifact, list[Row]]:
     """Train three nets; return classifier, synthetic pairs, and the nets with their scores."""
     classifier = stages.run(
         "Training the pixel classifier",
-        c.TrainPixelClassifierConfig(members=plan.members, epochs=plan.epochs),
+        c.TrainPixelClassifierConfig(members=plan.members, epochs=plan.epochs, samples=samples.id),
     )
     dataset = stages.run(
         "Making labelled synthetic images",

@@ -151,7 +151,8 @@ def label_samples(
 
     stored = load_samples(samples.path)
     chosen = np.setdiff1d(np.arange(len(stored.w)), project.painted(samples))[:most]
-    generator = load_generator(project.artifacts("generator")[-1].path)
+    source = next(parent.id for parent in samples.parents if parent.id.startswith("generators/"))
+    generator = load_generator(project.find(source).path)
     predictor = PixelPredictor(load_pixel_classifier(classifier.path))
     masks, doubt = [], []
     with torch.inference_mode():
@@ -166,7 +167,7 @@ def label_samples(
 
 def _synthetic_text(dataset: Artifact) -> str:
     return (
-        f"{dataset.summary.get('kept', dataset.config['count'])} new samples were labelled by the pixel "
+        f"{dataset.config['count']} new samples were labelled by the pixel "
         "classifier. Where its members disagree, the picture is uncertain; the most uncertain share "
         f"({dataset.config['drop_uncertain']:.0%}) was dropped."
     )

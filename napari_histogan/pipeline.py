@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,12 @@ from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.atomic import read_json
 from napari_histogan.project.corrections import Correction
-from napari_histogan.project.slide_list import SlideEntry
+from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.slide_list import SlideEntry, unique_name
 from napari_histogan.project.store import Project
 from napari_histogan.slides.patch_plan import PatchPlan, plan_patches
 from napari_histogan.slides.patches import PatchStream
-from napari_histogan.slides.reader import SLIDE_SUFFIXES, SlideReader, open_slide
+from napari_histogan.slides.reader import SlideReader, find_slides, open_slide
 from napari_histogan.training.datasets import SegmentationSource, ZarrPairs, write_pairs
 from napari_histogan.training.region_patches import cut_region
 from napari_histogan.training.train_gan import train_gan as run_gan_training
@@ -56,14 +58,14 @@ HEATMAP = "heatmap.zarr"
 
 def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) -> Artifact:
     """Register slides with their size, resolution, fingerprint, and a thumbnail."""
-    files = _slide_files(config.paths)
+    files = find_slides(config.paths)
     known, entries = project.slides(), list[SlideEntry]()
     with project.new_artifact("slides", config, reporter) as draft:
         for done, path in enumerate(files):
             _check_stop(reporter)
             reporter.progress(done, len(files), "slides", "Looking at the slides")
             with open_slide(path, config.mpp) as slide:
-                name = _unique_name(path, entries, known)
+                name = unique_name(path, [*known, *entries])
                 entries.append(SlideEntry(name, path.resolve(), slide.mpp, slide.size, slide.fingerprint()))
                 Image.fromarray(slide.thumbnail(THUMBNAIL_PX)).save(draft.path / f"{name}.png")
         draft.summary.update(slides=len(entries), names=", ".join(e.name for e in entries[:10]))
@@ -92,12 +94,12 @@ def extract_patches(project: Project, config: c.ExtractPatchesConfig, reporter: 
 
 def train_gan(project: Project, config: c.TrainGanConfig, reporter: Reporter) -> Artifact:
     """Train StyleGAN2 on the stream of patches."""
-    planned = project.artifact(config.patches, "patches")
+    planned = _input(project, reporter, config.patches, "patches")
     plan = PatchPlan.load(planned.path)
     parents = [planned]
     init = None
     if config.init:
-        parents.append(project.artifact(config.init, "generator"))
+        parents.append(_input(project, reporter, config.init, "generator"))
         init = load_generator(parents[-1].path)
     plan_config = c.make_config(c.ExtractPatchesConfig, planned.config, planned.id)
     with closing(_stream(plan, plan_config, config.seed, dihedral=config.mirror_and_rotate)) as stream:
@@ -131,7 +133,7 @@ def import_gan(project: Project, config: c.ImportGanConfig, reporter: Reporter) 
 
 def sample_images(project: Project, config: c.SampleImagesConfig, reporter: Reporter) -> Artifact:
     """Draw samples to browse and paint."""
-    source = project.artifact(config.generator, "generator")
+    source = _input(project, reporter, config.generator, "generator")
     generator, mpp = load_generator(source.path), _generator_mpp(source)
     out = sample(generator, config, reporter, generator_hash=source.hash, mpp=mpp)
     with project.new_artifact("samples", config, reporter, [source]) as draft:
@@ -144,20 +146,20 @@ def train_pixel_classifier(
     project: Project, config: c.TrainPixelClassifierConfig, reporter: Reporter
 ) -> Artifact:
     """Learn the classes from the painted samples and the generator's features."""
-    samples = project.artifact(config.samples, "samples")
+    samples = _input(project, reporter, config.samples, "samples")
     source = _generator_of(project, samples)
     painted = project.painted(samples)
     if not painted:
         raise LabelError(
             f"no sample of {samples.id} is painted", "one painted sample or more", "paint in the dock first"
         )
+    parents: Sequence[Artifact | Parent] = (source, samples, project.masks_parent(samples))
     stored = load_samples(samples.path)
     masks = np.stack([_mask(project, samples, index) for index in painted])
     data = PaintedSamples(stored.w[painted], stored.noise_seed[painted], masks)
     folder = run_classifier_training(
         load_generator(source.path), data, project.classes, config, reporter, generator_hash=source.hash
     )
-    parents: Sequence[Artifact | Parent] = (source, samples, project.masks_parent(samples))
     with project.new_artifact("pixel_classifier", config, reporter, parents) as draft:
         draft.take(folder)
         draft.summary.update(painted=len(painted), **_numbers(draft.path / "classifier.json"))
@@ -166,7 +168,7 @@ def train_pixel_classifier(
 
 def synthesize_dataset(project: Project, config: c.SynthesizeDatasetConfig, reporter: Reporter) -> Artifact:
     """Make image and mask pairs with the generator and the pixel classifier."""
-    judge = project.artifact(config.pixel_classifier, "pixel_classifier")
+    judge = _input(project, reporter, config.pixel_classifier, "pixel_classifier")
     source = _generator_of(project, judge)
     classifier = load_pixel_classifier(judge.path)
     out, summary = make_pairs(
@@ -185,14 +187,15 @@ def synthesize_dataset(project: Project, config: c.SynthesizeDatasetConfig, repo
 
 def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: Reporter) -> Artifact:
     """Train the net that runs over slides, on synthetic pairs, corrections, or both."""
-    parents = _training_sources(project, config.sources)
+    choose = partial(_training_sources, project, config.sources)
+    parents = keep_inputs(project, reporter.run_dir, "sources", choose)
     pairs: list[SegmentationSource] = [
         ZarrPairs(a.path / PAIRS, config.correction_weight if a.kind == "corrections" else 1.0)
         for a in parents
     ]
     init = None
     if config.init:
-        parents.append(project.artifact(config.init, "segmenter"))
+        parents.append(_input(project, reporter, config.init, "segmenter"))
         init = parents[-1].path
     classes = project.classes
     folder = run_segmenter_training(pairs, classes.num_classes, config, reporter, init, classes)
@@ -205,7 +208,7 @@ def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: 
 
 def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: Reporter) -> Artifact:
     """Run a segmenter over a slide; blocks appear in the run folder as they are done."""
-    net = project.artifact(config.segmenter, "segmenter")
+    net = _input(project, reporter, config.segmenter, "segmenter")
     entry = project.slide(config.slide)
     out = reporter.run_dir / HEATMAP
     with _open(entry) as slide:
@@ -221,7 +224,7 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
     for path in (config.reference, config.ignore):
         if path is not None and not path.is_file():
             raise ConfigError(f"there are no outlines at {path}", "a GeoJSON file", "check the path")
-    heatmap = project.artifact(config.heatmap, "heatmap")
+    heatmap = _input(project, reporter, config.heatmap, "heatmap")
     entry = project.slide(str(heatmap.summary["slide"]))
     reference = read_annotations(config.reference)
     ignored = read_annotations(config.ignore) if config.ignore else []
@@ -237,6 +240,7 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
 
 def merge_corrections(project: Project, config: c.MergeCorrectionsConfig, reporter: Reporter) -> Artifact:
     """Cut corrected regions of slides into training patches."""
+    parent = project.corrections_parent()
     known = {correction.name: correction for correction in project.corrections()}
     missing = [name for name in config.regions if name not in known]
     if missing or not known:
@@ -257,7 +261,7 @@ def merge_corrections(project: Project, config: c.MergeCorrectionsConfig, report
         images.append(cut[0])
         masks.append(cut[1])
         groups.append(np.full(len(cut[0]), number))
-    with project.new_artifact("corrections", config, reporter, [project.corrections_parent()]) as draft:
+    with project.new_artifact("corrections", config, reporter, [parent]) as draft:
         stacked = np.concatenate(images), np.concatenate(masks)
         write_pairs(draft.path / PAIRS, *stacked, mpp, np.concatenate(groups))
         draft.summary.update(regions=len(chosen), patches=len(stacked[0]), mpp=mpp)
@@ -283,33 +287,6 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
 """Every stage's function by its name, in the order of the data flow."""
 
 
-def _slide_files(paths: tuple[Path, ...]) -> list[Path]:
-    """Return the slides among files and folders, or raise ``SlideError``."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir() and path.suffix != ".zarr":
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SLIDE_SUFFIXES)
-        else:
-            files.append(path)
-    if not files:
-        raise SlideError(
-            "no slides were given" if not paths else f"no slides in {', '.join(map(str, paths))}",
-            f"files ending in {', '.join(SLIDE_SUFFIXES)}",
-            "name slide files or a folder of slides",
-        )
-    return files
-
-
-def _unique_name(path: Path, new: list[SlideEntry], old: list[SlideEntry]) -> str:
-    """Name a slide after its file; a second file of the same name gets a number."""
-    taken = {entry.name for entry in new}
-    taken |= {entry.name for entry in old if entry.path.resolve() != path.resolve()}
-    name, number = path.stem, 2
-    while name in taken:
-        name, number = f"{path.stem}-{number}", number + 1
-    return name
-
-
 def _open(entry: SlideEntry) -> SlideReader:
     """Open a slide of the project; refuse one that was replaced since it was added."""
     slide = open_slide(entry.path, entry.mpp)
@@ -332,6 +309,11 @@ def _sheet(patches: np.ndarray[Any, np.dtype[np.uint8]], columns: int = 8) -> Im
     n, side = patches.shape[:2]
     rows = patches[: n // columns * columns].reshape(-1, columns, side, side, 3)
     return Image.fromarray(rows.transpose(0, 2, 1, 3, 4).reshape(-1, columns * side, 3))
+
+
+def _input(project: Project, reporter: Reporter, reference: str, kind: str) -> Artifact:
+    """Return the artifact that is named, or the newest; a resumed run keeps the one that it began with."""
+    return keep_inputs(project, reporter.run_dir, kind, lambda: [project.artifact(reference, kind)])[0]
 
 
 def _check_stop(reporter: Reporter) -> None:

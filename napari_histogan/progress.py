@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -129,7 +130,8 @@ class RunReporter:
     def event(self, kind: str, **data: Any) -> None:
         """Append one event; each line is written by one system call, so that none is cut."""
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **_finite(data)}, default=str)
-        os.write(self._fd, line.encode() + b"\n")
+        with suppress(OSError):  # a full disk must not end the work that it would be told of
+            os.write(self._fd, line.encode() + b"\n")
 
     def progress(self, done: float, total: float, unit: str = "", message: str = "") -> None:
         """Append a progress event with the seconds left, at most one per interval."""

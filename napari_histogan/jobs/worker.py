@@ -197,6 +197,7 @@ def _call_stage(run_dir: Path, pipeline: str, reporter: RunReporter, status: Sta
             with project.job_lock(config.stage):
                 status.update(state="running", started=status.status.started or now())
                 reporter.event("state", state="running")
+                project.reload()  # classes may have been added while this job waited
                 functions = load_stage_functions(pipeline)
                 if config.stage not in functions:
                     raise JobError(f"{pipeline} has no stage {config.stage!r}", ", ".join(functions))

@@ -168,7 +168,10 @@ class MaskStore:
         if not path.exists():
             return False
         if self._last is None or self._last[:2] != (path, _stamp(path)):
-            stored = self.load(index)
+            try:
+                stored = self.load(index)
+            except ProjectDamaged:
+                return False  # goes to the history; a damaged file must not stop a save
         else:
             stored = self._last[2]
         return stored is not None and np.array_equal(stored, mask)

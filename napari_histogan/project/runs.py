@@ -228,7 +228,7 @@ def _claim_number(root: Path) -> tuple[int, Path]:
 def highest_number(root: Path) -> int:
     """Return the highest number of any run or artifact, finished or not; 0 if there is none."""
     numbers = [0]
-    for folder in (RUNS, *KINDS.values()):
+    for folder in (RUNS, *KINDS.values(), "labels/masks"):
         try:
             names = os.listdir(root / folder)
         except FileNotFoundError:

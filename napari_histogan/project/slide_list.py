@@ -169,3 +169,12 @@ def _resolved(entry: SlideEntry, root: Path) -> SlideEntry:
         if moved.exists():
             return replace(entry, path=moved)
     return entry
+
+
+def unique_name(path: Path, others: Iterable[SlideEntry]) -> str:
+    """Name a slide after its file; another file of the same name gets a number."""
+    taken = {entry.name for entry in others if entry.path.resolve() != path.resolve()}
+    name, number = path.stem, 2
+    while name in taken:
+        name, number = f"{path.stem}-{number}", number + 1
+    return name

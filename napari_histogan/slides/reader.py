@@ -348,3 +348,26 @@ def _check_given(mpp: float | None, name: str) -> None:
             f"a value between {_MPP_RANGE[0]} and {_MPP_RANGE[1]} um/px",
             "give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x",
         )
+
+
+def find_slides(paths: Sequence[Path]) -> list[Path]:
+    """Return the slides among files and folders, each file once.
+
+    Raises
+    ------
+    SlideError
+        There is none.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir() and path.suffix != ".zarr":
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SLIDE_SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise SlideError(
+            "no slides were given" if not paths else f"no slides in {', '.join(map(str, paths))}",
+            f"files ending in {', '.join(SLIDE_SUFFIXES)}",
+            "name slide files or a folder of slides",
+        )
+    return list({path.resolve(): path for path in files}.values())

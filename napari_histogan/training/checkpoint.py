@@ -105,6 +105,11 @@ class CheckpointStore:
         best = self._read_best()
         return None if best is None else self._read(best[0])
 
+    def clear(self) -> None:
+        """Delete every checkpoint, as before a new beginning in the same folder."""
+        for step in self.steps():
+            self._path(step).unlink(missing_ok=True)
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.pt"
 
@@ -170,7 +175,7 @@ def restore_rng(state: State) -> None:
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-0")
     try:
         write(temporary)
         with temporary.open("rb+") as handle:

@@ -244,8 +244,8 @@ class _Run:
             raise TrainingDiverged(
                 f"a gradient is not finite after {self.images / 1000:.1f} kimg",
                 "finite gradients",
-                "resume from the last checkpoint with a larger r1_gamma, a smaller learning_rate, "
-                "or precision float32",
+                "start a new run with a larger r1_gamma, a smaller learning_rate, or precision float32; "
+                "the last good generator lies in the run folder",
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -207,6 +207,7 @@ def fit_pixel_classifier(
             validation = state["validation"]
         else:
             reporter.warn("the painted pixels changed since the run was stopped; it begins anew")
+            store.clear()
 
     saved = time.monotonic()
     while epoch < config.epochs and epoch - best_epoch < config.patience:

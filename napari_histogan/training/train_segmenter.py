@@ -286,7 +286,7 @@ def _take_step(
         raise TrainingDiverged(
             f"at step {state.step} the loss became {value:g} and the gradient {size:g}",
             "finite numbers",
-            "lower the learning rate; resuming goes on from the last checkpoint",
+            "start a new run with a smaller learning_rate",
         )
     for group in state.optimizer.param_groups:
         group["lr"] = rate
