@@ -50,8 +50,9 @@ def test_each_input_is_kept_under_its_own_name(filled, tmp_path):
 
 
 def test_an_input_that_is_gone_is_said(filled, tmp_path):
-    project, _add = filled
+    project, add = filled
     (kept,) = keep_inputs(project, tmp_path, "slides", newest(project))
+    add()
     kept.path.rename(tmp_path / "elsewhere")
     with pytest.raises(ArtifactMissing, match="slides/0001"):
         keep_inputs(project, tmp_path, "slides", newest(project))
