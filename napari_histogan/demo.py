@@ -28,7 +28,7 @@ from napari_histogan.demo_report import Row, compare_nets, write_demo_report
 from napari_histogan.errors import JobError, ModelError, Stopped
 from napari_histogan.evaluation.report import Table
 from napari_histogan.geometry import Region
-from napari_histogan.jobs.runner import run_job_and_wait, with_absolute_paths
+from napari_histogan.jobs.runner import list_jobs, run_job_and_wait, with_absolute_paths
 from napari_histogan.labels.classes import ClassInfo, ClassTable
 from napari_histogan.labels.interchange import read_annotations, read_png_mask
 from napari_histogan.labels.outlines import rasterize
@@ -198,8 +198,12 @@ class _Stages:
         if (found := self._made_earlier(config)) is not None:
             self.console.print(f"{label}: done earlier ({found.id})")
             return found
-        with self._bar(label) as show:
-            status = run_job_and_wait(self.project.root, config, show)
+        try:
+            with self._bar(label) as show:
+                status = run_job_and_wait(self.project.root, config, show)
+        except KeyboardInterrupt:
+            list_jobs(self.project.root)[-1].request_stop()
+            raise Stopped from None
         if status.state == "stopped":
             raise Stopped
         if status.state != "done":
