@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ class SlideEntry:
     size
         Height and width of the full resolution in pixels.
     fingerprint
-        See :func:`fingerprint`; tells whether the file was changed.
+        See ``SlideReader.fingerprint``; tells whether the file was changed.
     stain
         What the stain estimate gave, or None.
     relative
@@ -59,26 +58,6 @@ class SlideEntry:
             "fingerprint": self.fingerprint,
             "stain": self.stain,
         }
-
-
-def fingerprint(path: Path) -> str:
-    """Return sha256 over a slide's size and its first and last megabyte: cheap, and enough to notice changes.
-
-    Raises
-    ------
-    SlideNotFound
-        If there is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(str(length).encode())
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, length - (1 << 20)))
-            digest.update(file.read())
-    except FileNotFoundError as error:
-        raise SlideNotFound(f"there is no slide {path}", "a slide file", "check the path") from error
-    return digest.hexdigest()
 
 
 def read_slides(root: Path) -> list[SlideEntry]:

@@ -310,3 +310,14 @@ def test_a_picture_with_alpha_lies_on_white(tmp_path):
         found = slide.read(Region(0, 0, 20, 30))
     assert (found[:, :15] == 255).all()
     assert (found[:, 15:] == (200, 100, 50)).all()
+
+
+def test_a_fingerprint_notices_changes_at_both_ends(tmp_path):
+    path = tmp_path / "slide.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    seen = set()
+    with open_slide(path, mpp=1.0) as slide:
+        for data in (b"a" * 3_000_000, b"b" + b"a" * 2_999_999, b"a" * 2_999_999 + b"b", b"a" * 2_999_999):
+            path.write_bytes(data)
+            seen.add(slide.fingerprint())
+    assert len(seen) == 4
