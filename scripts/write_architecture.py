@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "napari_histogan"
 PAGE = ROOT / "ARCHITECTURE.md"
 BEGIN, END = "<!-- files: begin -->", "<!-- files: end -->"
-ORDER = ["widgets", "jobs", "project", "training", "inference", "evaluation", "slides", "labels", "models"]
+FOLDERS = "widgets jobs project training inference evaluation slides labels models config"
+    "widgets",
+    "jobs",
+    "project",
+    "training",
+    "inference",
+    "evaluation",
+    "slides",
+    "labels",
+    "models",
+    "config",
+]
 
 
 def summary(path: Path) -> str:
@@ -26,7 +37,7 @@ def table() -> str:
     """Return the files, folder by folder, one line each."""
     lines = ["**Top level**", "", "| file | what it holds |", "|---|---|"]
     lines += [f"| `{p.name}` | {summary(p)} |" for p in sorted(PACKAGE.glob("*.py"))]
-    for folder in ORDER:
+    for folder in FOLDERS.split():
         files = [p for p in sorted((PACKAGE / folder).glob("*.py")) if p.name != "__init__.py"]
         lines += ["", f"**`{folder}/`** {summary(PACKAGE / folder / '__init__.py')}", ""]
         lines += ["| file | what it holds |", "|---|---|"]

@@ -1,0 +1,60 @@
+"""One frozen model per stage: it is the form, the command line, and the TOML file.
+
+Every field carries a unit, a range, and the reason for its default.  Unknown fields
+are refused.  ``STAGES`` names every stage in the order of the data flow; a stage's
+function in :mod:`napari_histogan.pipeline`, its command (with hyphens), and its run
+folder carry the same name.
+"""
+
+from __future__ import annotations
+
+from napari_histogan.config.files import dump_config, load_config, make_config
+from napari_histogan.config.generator import ImportGanConfig, SampleImagesConfig, TrainGanConfig
+from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
+from napari_histogan.config.segmentation import (
+    EvaluateConfig,
+    MergeCorrectionsConfig,
+    PredictHeatmapConfig,
+    TrainSegmenterConfig,
+)
+from napari_histogan.config.slides import AddSlidesConfig, ExtractPatchesConfig
+from napari_histogan.config.stage import Device, Precision, StageConfig
+
+__all__ = [
+    "AddSlidesConfig",
+    "Device",
+    "EvaluateConfig",
+    "ExtractPatchesConfig",
+    "ImportGanConfig",
+    "MergeCorrectionsConfig",
+    "Precision",
+    "PredictHeatmapConfig",
+    "STAGES",
+    "SampleImagesConfig",
+    "StageConfig",
+    "SynthesizeDatasetConfig",
+    "TrainGanConfig",
+    "TrainPixelClassifierConfig",
+    "TrainSegmenterConfig",
+    "dump_config",
+    "load_config",
+    "make_config",
+]
+
+STAGES: dict[str, type[StageConfig]] = {
+    model.stage: model
+    for model in (
+        AddSlidesConfig,
+        ExtractPatchesConfig,
+        TrainGanConfig,
+        ImportGanConfig,
+        SampleImagesConfig,
+        TrainPixelClassifierConfig,
+        SynthesizeDatasetConfig,
+        TrainSegmenterConfig,
+        PredictHeatmapConfig,
+        EvaluateConfig,
+        MergeCorrectionsConfig,
+    )
+}
+"""Every stage's config by the stage's name, in the order of the data flow."""

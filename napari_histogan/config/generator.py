@@ -1,0 +1,75 @@
+"""Configs of the stages that make generators and samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from napari_histogan.config.stage import StageConfig, basic, more
+
+
+class TrainGanConfig(StageConfig):
+    """Train StyleGAN2-ADA on the stream of patches."""
+
+    stage: ClassVar[str] = "train_gan"
+    result: ClassVar[str] = "generator"
+
+    kimg: float = basic(300.0, "Length of training in thousands of real images shown.", "kimg", gt=0)
+    batch: int = more(32, "Images per step.", "images", ge=2, le=1024)
+    micro_batch: int = more(0, "Images per forward pass; 0 takes the whole batch.", "images", ge=0)
+    z_dim: int = more(128, "Length of the random input z.", ge=8, le=1024)
+    w_dim: int = more(128, "Length of the style w; 512 in the paper, 128 is ample at 64 px.", ge=8, le=1024)
+    mapping_layers: int = more(4, "Layers of the mapping network.", "layers", ge=1, le=8)
+    channel_base: int = more(4096, "Channels at resolution r are channel_base / r, up to channel_max.", ge=64)
+    channel_max: int = more(96, "Most channels of a layer.", "channels", ge=8, le=1024)
+    learning_rate: float = more(0.0025, "Adam's step size of both networks (section 4.3).", gt=0, lt=1)
+    r1_gamma: float = more(
+        0.05, "Weight of R1; about 0.0002 x resolution^2 / batch, larger when D overfits.", ge=0
+    )
+    r1_every: int = more(16, "Steps between R1 penalties.", "steps", ge=1)
+    path_length_weight: float = more(
+        0.0, "Weight of path length regularization; 2 in the paper, 0 saves time when small.", ge=0
+    )
+    path_length_every: int = more(4, "Steps between path length penalties.", "steps", ge=1)
+    style_mixing: float = more(0.9, "Share of batches with two styles.", ge=0, le=1)
+    ema_kimg: float = more(10.0, "Half-life of the averaged generator.", "kimg", gt=0)
+    ema_rampup: float = more(0.05, "The half-life is at most this share of the images so far.", ge=0, le=1)
+    mirror_and_rotate: bool = more(True, "Show patches in all eight orientations; tissue has no up.")
+    ada_target: float = more(
+        0.6, "Overfitting of D that adaptive augmentation holds (section 4.4); 0 turns it off.", ge=0, lt=1
+    )
+    ada_kimg: float = more(100.0, "Thousands of images in which p can rise from 0 to 1.", "kimg", gt=0)
+    tick_kimg: float = more(4.0, "Images between reports, previews, and quality figures.", "kimg", gt=0)
+    checkpoint_minutes: float = more(10.0, "Time between checkpoints.", "min", gt=0)
+    keep_checkpoints: int = more(2, "Newest checkpoints kept beside the best.", ge=1, le=100)
+    patches: str = more("", "Patch plan to train on; empty takes the newest.")
+    init: str = more("", "Generator to start from; empty starts from random weights.")
+
+
+class ImportGanConfig(StageConfig):
+    """Bring in a generator of this program, or a StyleGAN2 of another one."""
+
+    stage: ClassVar[str] = "import_gan"
+    result: ClassVar[str] = "generator"
+
+    path: Path = basic(
+        Path(),
+        "Folder or .safetensors file of this program; .pkl of StyleGAN2-ADA (PyTorch, TensorFlow); .pt with "
+        "g_ema. Nothing that the file contains is run.",
+    )
+    mpp: float | None = basic(
+        None, "Resolution of its images, if its file does not say.", "um/px", gt=0.01, lt=100
+    )
+
+
+class SampleImagesConfig(StageConfig):
+    """Draw samples to browse and paint; stored as w and noise seed."""
+
+    stage: ClassVar[str] = "sample_images"
+    result: ClassVar[str] = "samples"
+
+    count: int = basic(200, "Samples to draw.", "images", ge=1, le=100_000)
+    truncation: float = basic(
+        0.7, "Variety: 1 is all that the generator knows, smaller is more typical.", ge=0, le=1
+    )
+    generator: str = more("", "Generator to use; empty takes the newest.")

@@ -1,0 +1,124 @@
+"""What the stages find in a project: their inputs, checked before long work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from napari_histogan import config as c
+from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, ModelError, SlideError, Stopped
+from napari_histogan.models.generator_file import generator_info
+from napari_histogan.progress import Reporter
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.atomic import read_json
+from napari_histogan.project.corrections import Correction
+from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.slide_list import SlideEntry
+from napari_histogan.project.store import Project
+from napari_histogan.slides.patch_plan import PatchPlan
+from napari_histogan.slides.patches import PatchStream
+from napari_histogan.slides.reader import SlideReader, open_slide
+
+
+def open_entry(entry: SlideEntry) -> SlideReader:
+    """Open a slide of the project; refuse one that was replaced since it was added."""
+    slide = open_slide(entry.path, entry.mpp)
+    if entry.fingerprint and slide.fingerprint() != entry.fingerprint:
+        slide.close()
+        raise SlideError(
+            f"the file of slide {entry.name} ({entry.path}) is not the one that was added",
+            "the same content as when it was added",
+            "put the old file back, or add the slide again",
+        )
+    return slide
+
+
+def patch_stream(
+    plan: PatchPlan, config: c.ExtractPatchesConfig, seed: int, dihedral: bool = True
+) -> PatchStream:
+    """Return the endless random patches of a plan; ``dihedral`` turns and mirrors them."""
+    return PatchStream(plan, seed, min_tissue=config.min_tissue, dihedral=dihedral)
+
+
+def picture_sheet(patches: np.ndarray[Any, np.dtype[np.uint8]], columns: int = 8) -> Image.Image:
+    """Lay ``(N, S, S, 3)`` patches out in rows of ``columns``."""
+    n, side = patches.shape[:2]
+    rows = patches[: n // columns * columns].reshape(-1, columns, side, side, 3)
+    return Image.fromarray(rows.transpose(0, 2, 1, 3, 4).reshape(-1, columns * side, 3))
+
+
+def stage_input(project: Project, reporter: Reporter, reference: str, kind: str) -> Artifact:
+    """Return the artifact that is named, or the newest; a resumed run keeps the one that it began with."""
+    return keep_inputs(project, reporter.run_dir, kind, lambda: [project.artifact(reference, kind)])[0]
+
+
+def check_stop(reporter: Reporter) -> None:
+    """Raise ``Stopped`` if the reporter was asked to stop."""
+    if reporter.should_stop():
+        raise Stopped
+
+
+def generator_of(project: Project, artifact: Artifact) -> Artifact:
+    """Return the generator that an artifact was made with; refuse one whose content changed."""
+    for parent in artifact.parents:
+        if parent.id.startswith("generators/"):
+            generator = project.artifact(parent.id, "generator")
+            if generator.hash != parent.hash:
+                raise ModelError(
+                    f"{generator.id} is not the generator that {artifact.id} was made with",
+                    "the same weights: features of another generator do not match",
+                    "restore the generator, or run the stages after it again",
+                )
+            return generator
+    raise ArtifactMissing(f"{artifact.id} does not say its generator", "a generator among its parents")
+
+
+def generator_mpp(generator: Artifact) -> float:
+    """Return a generator's resolution in um/px; raise ``ModelError`` if it does not say one."""
+    mpp = generator_info(generator.path).get("mpp")
+    if mpp is None:
+        raise ModelError(
+            f"{generator.id} does not say its resolution", "um per pixel", "import it with --mpp"
+        )
+    return float(mpp)
+
+
+def painted_mask(project: Project, samples: Artifact, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the mask of a painted sample, ``(S, S) uint8``; raise ``LabelError`` if it vanished."""
+    mask = project.load_mask(samples, index)
+    if mask is None:
+        raise LabelError(f"the mask of sample {index} of {samples.id} vanished", "a mask", "paint it again")
+    return mask
+
+
+def training_sources(project: Project, references: tuple[str, ...]) -> list[Artifact]:
+    """Return the named data sets and corrections, or the newest of each that there are."""
+    if not references:
+        newest = [found[-1] for kind in ("dataset", "corrections") if (found := project.artifacts(kind))]
+        return newest or [project.artifact("", "dataset")]
+    sources = [project.find(reference) for reference in references]
+    for source in sources:
+        if source.kind not in ("dataset", "corrections"):
+            raise ConfigError(
+                f"{source.id} is a {source.kind}", "a data set or merged corrections", "name another source"
+            )
+    return sources
+
+
+def default_mpp(project: Project, corrections: list[Correction]) -> float:
+    """Return the newest generator's resolution, or that of the first correction."""
+    generators = project.artifacts("generator")
+    return generator_mpp(generators[-1]) if generators else corrections[0].mpp
+
+
+def numbers_of(path: Path) -> dict[str, float | int | str]:
+    """Return the plain numbers that a network's JSON file holds, for display."""
+    values = read_json(path)
+    found: dict[str, float | int | str] = {}
+    for key, value in {**values, **values.get("validation", {})}.items():
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            found[key] = value
+    return found
