@@ -14,17 +14,6 @@ PACKAGE = ROOT / "napari_histogan"
 PAGE = ROOT / "ARCHITECTURE.md"
 BEGIN, END = "<!-- files: begin -->", "<!-- files: end -->"
 FOLDERS = "widgets jobs project training inference evaluation slides labels models config"
-    "widgets",
-    "jobs",
-    "project",
-    "training",
-    "inference",
-    "evaluation",
-    "slides",
-    "labels",
-    "models",
-    "config",
-]
 
 
 def summary(path: Path) -> str:
