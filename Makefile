@@ -1,6 +1,7 @@
 # The commands people use; CI calls the same ones.
 #   make demo     install and run the demo (about 10 minutes on 2 cores)
 #   make test     install what the tests need and run them all
+#   make hostile 10,000 damaged files for every reader (about an hour)
 #   make lint     ruff, mypy, import contracts, budgets
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
 
-.PHONY: demo test lint format system-libraries clean
+.PHONY: demo test hostile lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -32,6 +33,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test system-libraries
 	$(BIN)/python -m pytest $(ARGS)
+
+hostile: $(VENV)/.installed-test
+	HISTOGAN_HOSTILE_COUNT=10000 $(BIN)/python -m pytest --timeout=0 tests/hostile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

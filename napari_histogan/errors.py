@@ -33,6 +33,9 @@ keeps working around slide reading.
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 
 class HistoganError(Exception):
     """Base of all errors that this package raises on purpose.
@@ -145,3 +148,25 @@ class JobError(HistoganError, RuntimeError):
 
 class Stopped(Exception):
     """A person asked the stage to stop; its state was saved and it can resume."""
+
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What libraries raise when the file that they parse is damaged or made to harm.
+
+A reader of foreign files turns these into an error of its own where it calls the library.
+"""

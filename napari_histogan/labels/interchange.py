@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from napari_histogan.errors import LabelError
+from napari_histogan.errors import DAMAGE, LabelError
 from napari_histogan.labels.annotation import Annotation, read_file, write_file
 from napari_histogan.labels.aperio_xml import read_aperio_xml, write_aperio_xml
 from napari_histogan.labels.classes import UNLABELLED, ClassTable
@@ -99,9 +99,9 @@ def read_png_mask(path: Path | str, classes: ClassTable) -> NDArray[np.uint8]:
     try:
         picture = Image.open(io.BytesIO(read_file(path)))
         picture.load()
-    except (UnidentifiedImageError, SyntaxError, OSError) as error:
-        if isinstance(error, LabelError):
-            raise
+    except LabelError:
+        raise
+    except DAMAGE as error:
         raise LabelError(f"{path} is no readable picture: {error}", "a PNG mask") from error
     if picture.mode in ("RGB", "RGBA"):
         return _from_colors(np.asarray(picture), classes, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from napari_histogan.errors import CheckpointError
+from napari_histogan.errors import DAMAGE, CheckpointError
 from napari_histogan.models.stylegan2_discriminator import Discriminator
 from napari_histogan.models.stylegan2_generator import Generator
 from napari_histogan.models.stylegan2_spec import DiscriminatorSpec, GeneratorSpec
@@ -57,7 +58,7 @@ def load_generator(path: Path) -> Generator:
     """
     path = _file(Path(path))
     spec = GeneratorSpec.from_dict(_read_plan(path, "generator")["spec"])
-    return _fill(Generator(spec), path)
+    return _fill(lambda: Generator(spec), path)
 
 
 def generator_info(path: Path) -> dict[str, Any]:
@@ -68,8 +69,7 @@ def generator_info(path: Path) -> dict[str, Any]:
     CheckpointError
         If the JSON file is missing or damaged.
     """
-    info: dict[str, Any] = _read_plan(_file(Path(path)), "generator")["extra"]
-    return info
+    return dict(_read_plan(_file(Path(path)), "generator").get("extra", {}))
 
 
 def save_discriminator(path: Path, discriminator: Discriminator) -> None:
@@ -87,7 +87,7 @@ def load_discriminator(path: Path) -> Discriminator:
     """
     path = Path(path)
     spec = DiscriminatorSpec.from_dict(_read_plan(path, "discriminator")["spec"])
-    return _fill(Discriminator(spec), path)
+    return _fill(lambda: Discriminator(spec), path)
 
 
 def _file(path: Path) -> Path:
@@ -117,10 +117,12 @@ def _read_plan(path: Path, kind: str) -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no {notes}", f"a {kind}'s .json beside {path.name}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{notes} is damaged: {error}", "JSON", "copy the file again") from error
     if not isinstance(plan, dict) or plan.get("kind") != kind or not isinstance(plan.get("spec"), dict):
         raise CheckpointError(f"{notes} does not describe a {kind}", f"a file written for a {kind}")
+    if not isinstance(plan.get("format", 0), int) or not isinstance(plan.get("extra", {}), dict):
+        raise CheckpointError(f"{notes} is damaged", "an integer format, and notes by name")
     if plan.get("format", 0) > FORMAT:
         raise CheckpointError(
             f"{notes} has format {plan['format']}", f"at most {FORMAT}", "update napari-histogan"
@@ -128,13 +130,22 @@ def _read_plan(path: Path, kind: str) -> dict[str, Any]:
     return plan
 
 
-def _fill(network: Network, path: Path) -> Network:
+def _fill(build: Callable[[], Network], path: Path) -> Network:
+    """Build a network and fill in its weights; a plan far larger than its weights is not built."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "a complete .safetensors file") from error
     try:
+        with torch.device("meta"):
+            planned = sum(parameter.numel() for parameter in build().parameters())
+        stored = sum(tensor.numel() for tensor in tensors.values())
+        if planned > 2 * stored + 1000:
+            raise RuntimeError(f"{planned:,} weights are planned, {stored:,} are there")
+        network = build()
         network.load_state_dict({k: v.to(torch.float32) for k, v in tensors.items()}, strict=True)
-    except RuntimeError as error:
+    except CheckpointError:
+        raise
+    except DAMAGE as error:
         raise CheckpointError(f"the weights in {path} do not fit the plan in its .json: {error}") from error
     return network.eval().requires_grad_(False)

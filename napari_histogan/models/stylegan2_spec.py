@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, cast
 
-from napari_histogan.errors import ModelError
+from napari_histogan.errors import DAMAGE, ModelError
 
 Architecture = Literal["skip", "resnet", "orig"]
 Spec = TypeVar("Spec")
+
+MAX_SIZE = 1 << 20
+"""No network of this world has more channels, features, or pixels a side."""
+
+MAX_TAPS = 64
+INTEGERS = frozenset(
+    {"z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_layers", "channel_base"}
+    | {"channel_max", "num_fp16_res", "embed_features", "layer_features", "cmap_dim"}
+    | {"mbstd_group_size", "mbstd_num_channels"}
+)
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -187,6 +197,28 @@ def _from_dict(cls: type[Spec], values: dict[str, Any]) -> Spec:
     if unknown := set(values) - known:
         raise ModelError(f"{cls.__name__} has unknown fields {sorted(unknown)}", f"fields {sorted(known)}")
     try:
+        _check_numbers(values)
         return cls(**(values | ({"taps": tuple(values["taps"])} if "taps" in values else {})))
-    except TypeError as error:
-        raise ModelError(f"{cls.__name__} is incomplete: {error}") from error
+    except DAMAGE as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{cls.__name__} is incomplete or damaged: {error}") from error
+
+
+def _check_numbers(values: dict[str, Any]) -> None:
+    """Refuse what is no number of a network of this world, before memory is asked for."""
+    for name, value in values.items():
+        if name in ("architecture", "activation"):
+            good = isinstance(value, str)
+        elif name == "taps":
+            good = 1 <= len(value) <= MAX_TAPS and all(_is_number(tap) for tap in value)
+        elif name in INTEGERS:
+            good = value is None or (isinstance(value, int) and 0 <= value <= MAX_SIZE)
+        else:
+            good = value is None or isinstance(value, bool) or _is_number(value)
+        if not good:
+            raise ModelError(f"the plan says {name} = {value!r:.80}", "a number that a network can have")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9

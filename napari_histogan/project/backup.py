@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan import __version__
-from napari_histogan.errors import LabelError, ProjectDamaged, ProjectError, ProjectTooNew
+from napari_histogan.errors import DAMAGE, LabelError, ProjectDamaged, ProjectError, ProjectTooNew
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import artifact_folders, read_artifact
 from napari_histogan.project.atomic import storage_errors, temporary_sibling, write_bytes
@@ -181,7 +181,7 @@ def _open_backup(source: Path) -> tuple[list[str], Any]:
         _ = manifest["name"], manifest["classes"], manifest["samples"]
     except FileNotFoundError as error:
         raise ProjectError(f"there is no backup {source}", "a zip", "check the path") from error
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         raise ProjectDamaged(
             f"{source} is no backup: {error}", "a zip that `histogan backup` wrote", "take another copy"
         ) from error
@@ -195,7 +195,7 @@ def _open_backup(source: Path) -> tuple[list[str], Any]:
     def read(name: str) -> bytes:
         try:
             return bundle.read(name)
-        except (KeyError, zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, *DAMAGE) as error:
             raise ProjectDamaged(f"{name} in {source} cannot be read: {error}", "a whole backup") from error
 
     return [info.filename for info in infos if info.filename.startswith("labels/")], read

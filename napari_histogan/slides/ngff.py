@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import zarr
 from zarr.errors import BaseZarrError
 
-from napari_histogan.errors import SlideUnreadable
+from napari_histogan.errors import DAMAGE, SlideUnreadable
 
 _UM_PER_UNIT = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
+_LARGEST_CHUNK_BYTES = 1 << 30
 
 
 def open_multiscale(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -32,14 +34,23 @@ def open_multiscale(path: Path) -> tuple[Any, dict[str, Any]]:
         if not multiscale["datasets"] or not {"y", "x"} <= {axis["name"] for axis in multiscale["axes"]}:
             raise KeyError("axes y and x")
         for dataset in multiscale["datasets"]:
-            _ = group[dataset["path"]].shape
-    except (BaseZarrError, KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
+            _check_array(group[dataset["path"]], len(multiscale["axes"]))
+        scale_um(multiscale)
+    except (BaseZarrError, *DAMAGE) as error:
         raise SlideUnreadable(
             f"{path.name} is no OME-Zarr picture ({type(error).__name__}: {error})",
             "a folder with OME-NGFF 0.4 or 0.5 multiscales metadata",
             "convert the slide with bioformats2raw or another OME-Zarr writer",
         ) from error
     return group, multiscale
+
+
+def _check_array(array: Any, axes: int) -> None:
+    """Raise ``ValueError`` for an array that is no picture, or one chunk of which is absurdly large."""
+    if array.ndim != axes or not all(array.shape) or array.dtype.kind not in "biuf":
+        raise ValueError(f"{array.path} has shape {array.shape} and type {array.dtype}")
+    if (chunk := prod(array.chunks) * array.dtype.itemsize) > _LARGEST_CHUNK_BYTES:
+        raise ValueError(f"a chunk of {array.path} has {chunk:,} bytes")
 
 
 def scale_um(multiscale: dict[str, Any]) -> float | None:
@@ -56,7 +67,18 @@ def scale_um(multiscale: dict[str, Any]) -> float | None:
         ]:
             value *= step["scale"][k] if step["type"] == "scale" else 1
         found.append(value)
-    return float(sum(found) / len(found)) if found else None
+    mean = float(sum(found) / len(found)) if found else None
+    return mean if mean and 0 < mean < inf else None
+
+
+def channel_names(group: Any, count: int) -> tuple[str, ...]:
+    """Return what the metadata calls the channels; their numbers if it does not say so of each."""
+    try:
+        described = (group.attrs.get("ome") or group.attrs)["omero"]["channels"]
+        labels = tuple(str(channel.get("label", k)) for k, channel in enumerate(described))
+    except DAMAGE:
+        labels = ()
+    return labels if len(labels) == count else tuple(str(k) for k in range(count))
 
 
 def multiscale_attributes(

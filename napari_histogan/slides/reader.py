@@ -44,6 +44,12 @@ SAME_SCALE = 0.005
 MAX_DRIFT_PX = 0.6
 """Pixels are taken as they are if that moves no edge of the region by more than this."""
 
+MAX_SIDE_PX = 1 << 22
+"""A longer side than this (2 m at 0.5 um/px) is a damaged header, not a slide."""
+
+MAX_PIXEL_BYTES = 512 * 2**20
+"""A pixel of an overview is the mean of at most so many bytes; else the slide lacks coarser levels."""
+
 _PIECE_BYTES = 64 * 2**20
 _VIEW_CACHE_BYTES = 128 * 2**20
 _VIEW_COARSEST_PX = 1024
@@ -72,6 +78,11 @@ def pyramid_levels(sizes: Sequence[Size]) -> list[LevelInfo]:
     Sizes are rounded to whole pixels.  Where a power of two explains a size to the
     pixel, the power is what was meant; the quotient of the sizes is not used then.
     """
+    for size in sizes:
+        if not 0 < min(size.shape) <= max(size.shape) <= MAX_SIDE_PX:
+            raise SlideUnreadable(
+                f"a level has {size.height} x {size.width} pixels", f"1 to {MAX_SIDE_PX:,} pixels a side"
+            )
     levels = []
     for size in sizes:
         quotient = sizes[0].width / size.width
@@ -229,6 +240,12 @@ class SlideReader(ABC):
             rest = Region(y + h // 2, x, h - h // 2, w) if tall else Region(y, x + w // 2, h, w - w // 2)
             halves = [self._resampled(part, level, factor, whole) for part in (first, rest)]
             return np.concatenate(halves, axis=0 if tall else 1)
+        if factor**2 * 3 > MAX_PIXEL_BYTES:
+            raise SlideUnreadable(
+                f"{self.path.name} has no level coarse enough for one pixel of {factor:,.0f} pixels a side",
+                "a pyramid",
+                "convert the slide to a tiled pyramid",
+            )
         if whole:
             pixels = self.read(Region(round(y * factor), round(x * factor), h * whole, w * whole), level)
             return pixels if whole == 1 else np.array(Image.fromarray(pixels).reduce(whole))

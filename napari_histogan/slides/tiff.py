@@ -19,13 +19,14 @@ import numpy as np
 import tifffile
 import zarr
 
-from napari_histogan.errors import SlideUnreadable
+from napari_histogan.errors import DAMAGE, SlideUnreadable
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 
 _CACHE_BYTES = 64 * 2**20
+_LARGEST_TILE_BYTES = 1 << 30
 _TRUSTED_TAG_MPP = 20.0
 _UM_PER_UNIT = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _DIRECT = {1, 5, 7, 8, 32773, 32946, 34925, 50000}
@@ -55,20 +56,21 @@ class TiffReader(SlideReader):
         path = Path(path)
         try:
             self._tiff = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, OSError, ValueError) as error:
+        except DAMAGE as error:
             raise _not_a_tiff(path, error) from error
         try:
             sizes = self._open_levels(path)
-        except (tifffile.TiffFileError, IndexError, ValueError, KeyError, TypeError) as error:
-            self._tiff.close()
-            raise _not_a_tiff(path, error) from error
+            levels, stated_mpp = pyramid_levels(sizes), file_mpp(self._tiff)
         except (SlideUnreadable, TiffNotSupported):
             self._tiff.close()
             raise
+        except DAMAGE as error:
+            self._tiff.close()
+            raise _not_a_tiff(path, error) from error
         self._tiles = TileCache(_CACHE_BYTES)
         self._file = path.open("rb")
         self._seek_lock = threading.Lock()
-        super().__init__(path, pyramid_levels(sizes), file_mpp(self._tiff), mpp)
+        super().__init__(path, levels, stated_mpp, mpp)
 
     def _open_levels(self, path: Path) -> list[Size]:
         """Find pages or planes of each level and return their sizes."""
@@ -79,6 +81,7 @@ class TiffReader(SlideReader):
         _refuse_cut_off(path, self._tiff, self._pages)
         if series.axes in ("YX", "YXS") and all(page.planarconfig == 1 for page in self._pages):
             _refuse_unknown_compression(self._pages)
+            _refuse_huge_tiles(path, self._pages)
             return [Size(page.imagelength, page.imagewidth) for page in self._pages]
         self._planes = _planes(series, path.name)
         return [Size(*plane.shape[-2:]) for plane in self._planes]
@@ -96,7 +99,9 @@ class TiffReader(SlideReader):
                 pixels = np.asarray(self._planes[level][:, region.y : region.y_end, region.x : region.x_end])
                 return to_rgb(np.moveaxis(pixels, 0, -1), self.path.name)
             return self._from_tiles(region, level)
-        except (tifffile.TiffFileError, ValueError, RuntimeError, EOFError) as error:
+        except SlideUnreadable:
+            raise
+        except DAMAGE as error:
             raise SlideUnreadable(
                 f"{self.path.name} cannot be decoded at y={region.y}, x={region.x}, level {level} ({error})",
                 "a whole, undamaged slide file",
@@ -179,6 +184,18 @@ def _refuse_unknown_compression(pages: list[Any]) -> None:
     for page in pages:
         if int(page.compression) not in _DIRECT or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             raise TiffNotSupported(f"compression {page.compression!r}, colors {page.photometric!r}")
+
+
+def _refuse_huge_tiles(path: Path, pages: list[Any]) -> None:
+    """Refuse a page whose tiles or strips would not fit into memory, whatever its header says."""
+    for page in pages:
+        needed = int(np.prod(page.chunks, dtype=object)) * page.dtype.itemsize
+        if not 0 < needed <= _LARGEST_TILE_BYTES or max(page.databytecounts) > _LARGEST_TILE_BYTES:
+            raise SlideUnreadable(
+                f"{path.name} has tiles of {' x '.join(map(str, page.chunks))} values",
+                f"tiles of at most {_LARGEST_TILE_BYTES:,} bytes",
+                "convert the slide to a tiled pyramid",
+            )
 
 
 def _refuse_cut_off(path: Path, tiff: tifffile.TiffFile, pages: list[Any]) -> None:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import BaseZarrError
 
-from napari_histogan.errors import HistoganError, SlideNotFound, SlideUnreadable, StorageError
+from napari_histogan.errors import DAMAGE, HistoganError, SlideNotFound, SlideUnreadable, StorageError
 from napari_histogan.geometry import Region, Size
-from napari_histogan.slides.ngff import multiscale_attributes, open_multiscale, scale_um
+from napari_histogan.slides.ngff import channel_names, multiscale_attributes, open_multiscale, scale_um
 from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import UInt8Array
@@ -65,7 +65,7 @@ class ZarrReader(SlideReader):
         picks: dict[str, slice] = {"y": region.slices[0], "x": region.slices[1], "c": slice(None)}
         try:
             block = np.asarray(self._arrays[level][tuple(picks.get(axis, 0) for axis in self._axes)])
-        except (BaseZarrError, ValueError, RuntimeError) as error:
+        except (BaseZarrError, *DAMAGE) as error:
             raise SlideUnreadable(
                 f"{self.path.name} cannot be decoded at y={region.y}, x={region.x}, level {level} ({error})",
                 "an undamaged OME-Zarr folder",
@@ -275,9 +275,9 @@ class PyramidReader:
         group, multiscale = open_multiscale(self.path)
         self.levels: list[Any] = [group[dataset["path"]] for dataset in multiscale["datasets"]]
         self.mpp = scale_um(multiscale) or 1.0
-        omero = (group.attrs.get("ome") or group.attrs).get("omero", {})
-        labels = [str(channel.get("label", k)) for k, channel in enumerate(omero.get("channels", []))]
-        self.channels = tuple(labels) or tuple(str(k) for k in range(self.levels[0].shape[0]))
+        self.channels = channel_names(group, self.levels[0].shape[0])
+        if any(level.ndim != 3 for level in self.levels):
+            raise SlideUnreadable(f"{self.path.name} has levels of other than 3 axes", "axes c, y, x")
 
     @property
     def size(self) -> Size:
@@ -316,11 +316,18 @@ class ChannelLevel:
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Read what slices and integers select."""
         keys = key if isinstance(key, tuple) else (key,)
-        return np.asarray(self._array[(self._index, *keys)])
+        try:
+            return np.asarray(self._array[(self._index, *keys)])
+        except IndexError:
+            raise  # the caller's fault
+        except (BaseZarrError, *DAMAGE) as error:
+            raise SlideUnreadable(
+                f"{self._array.path} cannot be decoded ({error})", "a whole map", "make the map again"
+            ) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read everything."""
-        return np.asarray(self._array[self._index], dtype=dtype)
+        return np.asarray(self[:], dtype=dtype)
 
 
 def open_pyramid(path: Path | str) -> PyramidReader:
@@ -331,7 +338,7 @@ def open_pyramid(path: Path | str) -> PyramidReader:
 def done_blocks(path: Path) -> list[Region]:
     """Return the regions of level 0 that were written to the map at ``path``."""
     try:
-        text = (Path(path) / _BLOCK_LIST).read_text()
+        text = (Path(path) / _BLOCK_LIST).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     regions = []
