@@ -15,7 +15,7 @@ to R with the geometry of ``align_corners=False``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -129,6 +129,13 @@ def native_levels(maps: Sequence[FeatureMap], layout: FeatureLayout, dtype: torc
     ModelError
         If the maps are not those of the layout.
     """
+    return dict(iterate_levels(maps, layout, dtype))
+
+
+def iterate_levels(
+    maps: Sequence[FeatureMap], layout: FeatureLayout, dtype: torch.dtype
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the levels of :func:`native_levels` one by one, so that one joined copy is held at a time."""
     found = tuple(Channel(m.name, m.block_resolution, m.tensor.shape[1]) for m in maps)
     if found != layout.maps:
         raise ModelError(
@@ -136,12 +143,10 @@ def native_levels(maps: Sequence[FeatureMap], layout: FeatureLayout, dtype: torc
             f"{[tuple(m) for m in layout.maps]}",
             "use the generator that the classifier was trained on",
         )
-    levels: dict[int, Tensor] = {}
     for r in layout.resolutions:
         parts = [m.tensor.permute(0, 2, 3, 1) for m in maps if m.block_resolution == r]
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        levels[r] = joined.to(dtype).contiguous()
-    return levels
+        yield r, joined.to(dtype).contiguous()
 
 
 def upsample_and_concatenate(
@@ -177,16 +182,17 @@ class FeatureStatistics:
 
     def update(self, maps: Sequence[FeatureMap]) -> None:
         """Count the maps of a batch, each tensor (N, C, r, r)."""
-        for r, level in native_levels(maps, self.layout, torch.float32).items():
-            flat = level.reshape(-1, level.shape[-1])
-            n, before = flat.shape[0], self._count[r]
-            var, mean = torch.var_mean(flat, dim=0, correction=0)
-            mean, square = mean.double().cpu(), var.double().cpu() * n
-            total = before + n
-            delta = mean - self._mean[r]
-            self._mean[r] = self._mean[r] + delta * (n / total)
-            self._square[r] = self._square[r] + square + delta.square() * (before * n / total)
-            self._count[r] = total
+        for r, level in iterate_levels(maps, self.layout, torch.float32):
+            self.add(r, *level_moments(level))
+
+    def add(self, r: int, count: int, mean: Tensor, variance: Tensor) -> None:
+        """Count the :func:`level_moments` of side ``r``."""
+        before, total = self._count[r], self._count[r] + count
+        delta = mean.double().cpu() - self._mean[r]
+        square = variance.double().cpu() * count
+        self._mean[r] = self._mean[r] + delta * (count / total)
+        self._square[r] = self._square[r] + square + delta.square() * (before * count / total)
+        self._count[r] = total
 
     def mean(self) -> Tensor:
         """Return the mean of every channel, (C,) float32."""
@@ -197,6 +203,13 @@ class FeatureStatistics:
         parts = [self._square[r] / max(self._count[r], 1) for r in self.layout.resolutions]
         std = torch.cat(parts).sqrt().float()
         return torch.where(std > 1e-6, std, torch.ones_like(std))
+
+
+def level_moments(level: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Return count, mean (C,), and variance (C,) of a level (N, r, r, C) over its pixels."""
+    flat = level.reshape(-1, level.shape[-1])
+    variance, mean = torch.var_mean(flat, dim=0, correction=0)
+    return len(flat), mean, variance
 
 
 def gather_hypercolumns(
@@ -229,19 +242,33 @@ def gather_hypercolumns(
     out = torch.empty(len(image), sum(v.shape[-1] for v in levels.values()), dtype=dtype, device=y.device)
     start = 0
     for r, level in levels.items():
-        part = out[:, start : start + level.shape[-1]]
+        gather_level(level, r, image, y, x, size, mode, out[:, start : start + level.shape[-1]])
         start += level.shape[-1]
-        flat = level.reshape(-1, level.shape[-1])
-        if r == size or mode == "nearest":
-            step = size // r
-            part.copy_(flat[(image * r + y // step) * r + x // step])
-            continue
-        (y0, y1, fy), (x0, x1, fx) = _neighbors(y, r, size), _neighbors(x, r, size)
-        fy, fx = fy.to(dtype)[:, None], fx.to(dtype)[:, None]
-        rows0, rows1 = (image * r + y0) * r, (image * r + y1) * r
-        top = torch.lerp(flat[rows0 + x0], flat[rows0 + x1], fx)
-        part.copy_(torch.lerp(top, torch.lerp(flat[rows1 + x0], flat[rows1 + x1], fx), fy))
     return out
+
+
+def gather_level(
+    level: Tensor,
+    r: int,
+    image: Tensor,
+    y: Tensor,
+    x: Tensor,
+    size: int,
+    mode: Interpolation,
+    out: Tensor,
+) -> None:
+    """Read the part of :func:`gather_hypercolumns` that comes from one level into ``out``, (P, C_r)."""
+    flat = level.reshape(-1, level.shape[-1])
+    if r == size or mode == "nearest":
+        step = size // r
+        out.copy_(flat[(image * r + y // step) * r + x // step])
+        return
+    (y0, y1, fy), (x0, x1, fx) = _neighbors(y, r, size), _neighbors(x, r, size)
+    rows0, rows1 = (image * r + y0) * r, (image * r + y1) * r
+    where = torch.stack([rows0 + x0, rows0 + x1, rows1 + x0, rows1 + x1], dim=1)
+    weight = torch.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], dim=1)
+    # A bag of four is one pass over memory; four lookups and three blends are seven.
+    out.copy_(F.embedding_bag(where, flat, per_sample_weights=weight.to(flat.dtype), mode="sum"))
 
 
 def _neighbors(position: Tensor, r: int, size: int) -> tuple[Tensor, Tensor, Tensor]:

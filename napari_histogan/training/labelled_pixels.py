@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_histogan.errors import LabelError, ModelError
+from napari_histogan.errors import LabelError, ModelError, Stopped
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
 from napari_histogan.models.hypercolumns import (
     FeatureLayout,
     FeatureStatistics,
     Interpolation,
-    gather_hypercolumns,
+    gather_level,
+    iterate_levels,
     layout_of,
-    native_levels,
+    level_moments,
     select_blocks,
 )
-from napari_histogan.models.noise import noise_maps
-from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
+from napari_histogan.models.noise import maps_of_rows, noise_maps, row_length
+from napari_histogan.models.stylegan2 import FeatureMap, Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
+
+from .feature_cache import FeatureCache, Moments
+
+_GATHER = 8192
+"""Pixels read at a time; bounds what is held beside the result."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,29 @@ class PaintedSamples:
         (n,) int64.
     masks
         (n, R, R) uint8: 0 unlabelled, 1 to K classes.
+    noise
+        (n, P) float32, rows of :func:`~napari_histogan.models.noise.noise_rows` for samples whose noise was
+        fitted; None where it follows from the seeds.
     """
 
     w: NDArray[np.float32]
     noise_seed: NDArray[np.int64]
     masks: NDArray[np.uint8]
+    noise: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.masks)
+
+    def subset(self, chosen: NDArray[Any]) -> PaintedSamples:
+        """Return the samples that an index array or a mask of booleans picks."""
+        noise = None if self.noise is None else self.noise[chosen]
+        return PaintedSamples(self.w[chosen], self.noise_seed[chosen], self.masks[chosen], noise)
+
+    def key(self, index: int) -> str:
+        """Name a sample by what it is made from: its styles and its noise."""
+        noise = self.noise_seed[index] if self.noise is None else self.noise[index]
+        return hashlib.sha256(self.w[index].tobytes() + noise.tobytes()).hexdigest()[:32]
 
     def check(self, spec: GeneratorSpec, classes: ClassTable) -> list[str]:
         """Refuse what cannot be learned from.
@@ -54,12 +77,12 @@ class PaintedSamples:
         Returns
         -------
         list[str]
-            Warnings: classes that are painted in one image only.
+            Warnings: classes that are painted nowhere, or in one image only.
 
         Raises
         ------
         LabelError
-            If masks have the wrong size or values, nothing is painted, or a class is painted nowhere.
+            If masks have the wrong size or values, or fewer than two classes are painted.
         ModelError
             If the styles are not those of the generator.
         """
@@ -77,6 +100,12 @@ class PaintedSamples:
                 f"({n}, {spec.num_ws}, {spec.w_dim}) and ({n},)",
                 "use the generator that made the samples",
             )
+        if self.noise is not None and self.noise.shape != (n, row_length(spec)):
+            raise ModelError(
+                f"the fitted noise has shape {self.noise.shape}",
+                f"({n}, {row_length(spec)})",
+                "use the generator that the noise was fitted for",
+            )
         if not np.isfinite(self.w).all():
             raise ModelError("w holds NaN or infinity", "numbers", "draw the samples again")
         for i, mask in enumerate(self.masks):
@@ -91,14 +120,17 @@ class PaintedSamples:
             raise LabelError(
                 f"there is {len(classes)} class", "two or more, to tell apart", "add a class for the rest"
             )
-        nowhere = [info.name for info in classes if not images[info.index - 1]]
-        if nowhere:
+        if np.count_nonzero(images) < 2:
+            only = classes.names[int(images.argmax())]
             raise LabelError(
-                f"no pixel is painted as {', '.join(nowhere)}",
-                "a few strokes of every class",
-                "paint the class in two samples or more, or delete it from the project's classes",
+                f"all that is painted is {only}", "two classes or more, to tell apart", "paint another class"
             )
-        return [
+        nowhere = [
+            f"no pixel is painted as {info.name}, so it will not be found; paint it in two samples or more"
+            for info in classes
+            if not images[info.index - 1]
+        ]
+        return nowhere + [
             f"{info.name} is painted in one image only, so how well it is recognized cannot be checked; "
             "paint it in another"
             for info in classes
@@ -145,9 +177,12 @@ def collect_pixels(
     pixels_per_image: int = 4096,
     mode: Interpolation = "bilinear",
     seed: int = 0,
-    batch: int = 8,
+    cache: FeatureCache | None = None,
 ) -> LabelledPixels:
     """Rebuild the painted samples and read the features of their painted pixels.
+
+    One image is rebuilt at a time, and one level of its maps is laid out at a time, so memory holds the
+    native maps of one image and the pixels taken.
 
     Parameters
     ----------
@@ -167,42 +202,48 @@ def collect_pixels(
         How feature maps are upsampled.
     seed
         Of the choice of pixels.
-    batch
-        Images per pass.
+    cache
+        Where native maps of samples are kept between rounds; None rebuilds them.
 
     Raises
     ------
     ModelError
         If a feature is not finite.
+    Stopped
+        If a stop was asked for.
     """
-    size = generator.spec.img_resolution
+    if not len(samples):
+        raise LabelError("there is no painted sample", "one or more", "paint some samples")
     generator = generator.to(compute.device).eval()
+    chosen = [choose_pixels(mask, pixels_per_image, seed + i) for i, mask in enumerate(samples.masks)]
+    flat = torch.from_numpy(np.concatenate(chosen))
+    image = torch.repeat_interleave(torch.tensor([len(c) for c in chosen]))
+    label = torch.from_numpy(samples.masks.reshape(len(samples), -1))[image, flat].long() - 1
+    size, device = generator.spec.img_resolution, compute.device
+    pixels: Tensor | None = None
     statistics: FeatureStatistics | None = None
-    parts: list[Tensor] = []
-    labels: list[Tensor] = []
-    images: list[Tensor] = []
-    for first in range(0, len(samples), batch):
-        reporter.progress(first, len(samples), "images", "Rebuilding the painted samples")
-        part = slice(first, first + batch)
-        with torch.inference_mode():
-            w = torch.from_numpy(samples.w[part]).to(compute.device)
-            noise = noise_maps(generator.spec, samples.noise_seed[part].tolist(), compute.device)
-            maps = select_blocks(generator.synthesis.features(w, noise=noise)[1], blocks)
-            statistics = statistics or FeatureStatistics(layout_of(maps, size))
-            statistics.update(maps)
-            levels = native_levels(maps, statistics.layout, torch.float32)
-            chosen = [
-                choose_pixels(mask, pixels_per_image, seed + first + k)
-                for k, mask in enumerate(samples.masks[part])
-            ]
-            image = torch.cat([torch.full((len(c),), k) for k, c in enumerate(chosen)])
-            flat = torch.from_numpy(np.concatenate(chosen))
-            y, x = flat // size, flat % size
-            at = [t.to(compute.device) for t in (image, y, x)]
-            parts.append(gather_hypercolumns(levels, at[0], at[1], at[2], size, mode).to(compute.dtype))
-        labels.append(torch.from_numpy(samples.masks[part])[image, y, x].long() - 1)
-        images.append(image + first)
-    if statistics is None:
+    done = 0
+    for i, own in enumerate(chosen):
+        if reporter.should_stop():
+            raise Stopped(f"stopped after rebuilding {i} of {len(samples)} painted samples")
+        reporter.progress(i, len(samples), "images", "Rebuilding the painted samples")
+        layout, levels = sample_levels(generator, samples, i, device, blocks, cache)
+        if statistics is None or pixels is None:
+            statistics = FeatureStatistics(layout)
+            pixels = torch.empty(len(flat), layout.channels, dtype=compute.dtype, device=device)
+        at = [
+            t.to(device) for t in (flat[done : done + len(own)] // size, flat[done : done + len(own)] % size)
+        ]
+        start = 0
+        for r, level, moments in levels:
+            statistics.add(r, *moments)
+            columns = pixels[done : done + len(own), start : start + level.shape[-1]]
+            for a in range(0, len(own), _GATHER):
+                y, x = at[0][a : a + _GATHER], at[1][a : a + _GATHER]
+                gather_level(level, r, torch.zeros_like(y), y, x, size, mode, columns[a : a + _GATHER])
+            start += level.shape[-1]
+        done += len(own)
+    if statistics is None or pixels is None:
         raise LabelError("there is no painted sample", "one or more", "paint some samples")
     mean, std = statistics.mean(), statistics.std()
     if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
@@ -211,16 +252,47 @@ def collect_pixels(
             "numbers",
             "its weights are damaged: train it again",
         )
-    kept = torch.cat(parts).clone()  # leave inference mode
-    device = compute.device
     return LabelledPixels(
-        kept,
-        torch.cat(labels).to(device),
-        torch.cat(images).to(device),
-        statistics.layout,
-        mean.to(device),
-        std.to(device),
+        pixels, label.to(device), image.to(device), statistics.layout, mean.to(device), std.to(device)
     )
+
+
+def sample_levels(
+    generator: Generator,
+    samples: PaintedSamples,
+    index: int,
+    device: torch.device,
+    blocks: int = 0,
+    cache: FeatureCache | None = None,
+) -> tuple[FeatureLayout, Iterator[tuple[int, Tensor, Moments]]]:
+    """Return the feature levels of one sample: from the cache, or made and then kept there.
+
+    Returns
+    -------
+    tuple
+        The layout, and an iterator of side r, level (1, r, r, C_r) float32, and its moments.
+    """
+    key = samples.key(index)
+    stored = cache.load(key) if cache is not None else None
+    if stored is not None:
+        return stored.layout, stored.levels(device)
+    maps = sample_maps(generator, samples, index, device, blocks)
+    layout = layout_of(maps, generator.spec.img_resolution)
+    made = ((r, level, level_moments(level)) for r, level in iterate_levels(maps, layout, torch.float32))
+    return layout, made if cache is None else cache.keep(key, layout, made)
+
+
+@torch.no_grad()
+def sample_maps(
+    generator: Generator, samples: PaintedSamples, index: int, device: torch.device, blocks: int = 0
+) -> list[FeatureMap]:
+    """Rebuild one sample; return its feature maps of the last ``blocks`` blocks (0: all)."""
+    w = torch.from_numpy(samples.w[index : index + 1]).to(device)
+    if samples.noise is None:
+        noise = noise_maps(generator.spec, [int(samples.noise_seed[index])], device)
+    else:
+        noise = maps_of_rows(generator.spec, samples.noise[index : index + 1], device)
+    return select_blocks(generator.synthesis.features(w, noise=noise)[1], blocks)
 
 
 def choose_pixels(mask: NDArray[np.uint8], most: int, seed: int) -> NDArray[np.int64]:
@@ -246,59 +318,3 @@ def choose_pixels(mask: NDArray[np.uint8], most: int, seed: int) -> NDArray[np.i
         chosen.append(rng.choice(group, take, replace=False))
         left -= take
     return np.sort(np.concatenate(chosen))
-
-
-def hold_out(
-    masks: NDArray[np.uint8], num_classes: int, share: float, members: int, seed: int
-) -> NDArray[np.bool_]:
-    """Decide which member of the ensemble learns from which image.
-
-    From eight painted images on, ``share`` of them are kept for validation by all members.  Below that
-    every image is precious: the images are dealt into folds (each image its own while there are members
-    enough), and member m leaves out fold m mod k, so that every image is checked by nets that never saw it,
-    and the ensemble has seen all.  An image that alone shows some class is never held out.
-
-    Parameters
-    ----------
-    masks
-        (n, R, R) uint8.
-    num_classes
-        K.
-    share
-        0 to 1; 0 holds nothing out.
-    members
-        M.
-    seed
-        Of the choice.
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        (M, n): True where the member learns from the image.
-    """
-    shows = np.array([np.bincount(m.ravel(), minlength=num_classes + 1)[1:] > 0 for m in masks])
-    painted = shows.any(axis=1)
-    free = np.flatnonzero(painted & ~shows[:, shows.sum(axis=0) == 1].any(axis=1))
-    order = np.random.default_rng(seed).permutation(free)
-    learns = np.ones((members, len(masks)), np.bool_)
-    if share == 0 or painted.sum() < 2 or not len(order):
-        return learns
-    if painted.sum() >= 8:
-        wanted = max(round(share * painted.sum()), 1)
-        for image in order:
-            rest = learns[0].copy()
-            rest[image] = False
-            # Each class must stay in one learned image at least.
-            if shows[rest].any(axis=0).all():
-                learns[:, image] = False
-            if (~learns[0]).sum() == wanted:
-                break
-        return learns
-    folds = min(len(order), members)
-    for position, image in enumerate(order):
-        for member in range(position % folds, members, folds):
-            rest = learns[member].copy()
-            rest[image] = False
-            if shows[rest].any(axis=0).all():
-                learns[member, image] = False
-    return learns

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from napari_histogan import metrics
 from napari_histogan.config import TrainPixelClassifierConfig
 from napari_histogan.errors import ConfigError, Stopped, TrainingDiverged
 from napari_histogan.labels.classes import ClassTable
@@ -27,18 +26,20 @@ from napari_histogan.models.pixel_classifier import (
     save_pixel_classifier,
 )
 from napari_histogan.models.stylegan2 import Generator
-from napari_histogan.models.uncertainty import ensemble_statistics
 from napari_histogan.progress import Reporter
 
 from .checkpoint import CheckpointStore
-from .labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels, hold_out
+from .classifier_judgement import judge_images, validate_members
+from .feature_cache import FeatureCache
+from .feature_subspace import leading_directions, project_rows
+from .image_split import split_images
+from .labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels
 
 __all__ = ["FittedClassifier", "PaintedSamples", "fit_pixel_classifier", "train_pixel_classifier"]
 
 CHECKPOINT_SECONDS = 20.0
 MIN_STEPS = 10
 """Fewest steps of a pass; a few strokes fill less than one batch."""
-_VALIDATION_CHUNK = 16384
 _PHASE = "Training the pixel classifier"
 
 
@@ -51,8 +52,8 @@ class FittedClassifier:
     classifier
         With the weights of the best pass, in evaluation mode.
     validation
-        Figures on held-out images at the best pass: ``loss``, ``pixel_accuracy``, ``mean_iou``,
-        ``mean_dice``, ``dice`` (by class name) and ``confusion``; empty where nothing could be held out.
+        Figures on the held-out pixels at the best pass, see
+        :func:`~.classifier_judgement.validate_members`; empty where nothing could be held out.
     epochs, best_epoch
         Passes made, and the one kept.
     """
@@ -72,6 +73,7 @@ def train_pixel_classifier(
     *,
     generator_hash: str = "",
     init: Path | None = None,
+    cache: FeatureCache | None = None,
 ) -> Path:
     """Learn the classes of painted pixels from the generator's features.
 
@@ -91,11 +93,14 @@ def train_pixel_classifier(
         Kept in the result, so that features of another generator are refused.
     init
         Folder of an earlier classifier on the same features to start from.
+    cache
+        Where native feature maps of samples are kept between rounds; None rebuilds them.
 
     Returns
     -------
     Path
-        Folder with ``classifier.safetensors`` and ``classifier.json``.
+        Folder with ``classifier.safetensors`` and ``classifier.json``; the latter holds ``validation`` and,
+        where the split asks for it, ``test``: see :class:`~.classifier_judgement.Judgement`.
 
     Raises
     ------
@@ -111,18 +116,19 @@ def train_pixel_classifier(
     for message in samples.check(generator.spec, classes):
         reporter.warn(message)
     compute = resolve(config)
+    split = split_images(samples.masks, classes.num_classes, config)
+    seen = samples.subset(~split.tests)
     pixels = collect_pixels(
         generator,
-        samples,
+        seen,
         compute,
         reporter,
         blocks=config.blocks,
         pixels_per_image=config.pixels_per_image,
         seed=config.seed,
+        cache=cache,
     )
-    learns = hold_out(
-        samples.masks, classes.num_classes, config.validation_share, config.members, config.seed
-    )
+    learns = split.learns[:, ~split.tests]
     if learns.all():
         reporter.warn(
             "no image can be held out, so training takes a fixed number of passes and nothing checks it; "
@@ -132,13 +138,17 @@ def train_pixel_classifier(
     fitted = fit_pixel_classifier(
         pixels, learns, classes, config, reporter, compute, store, generator_hash=generator_hash, init=init
     )
+    count = len(pixels.label)
+    del pixels
+    judged = judge_images(generator, samples, split, fitted.classifier, compute, reporter, cache)
     folder = reporter.run_dir / "pixel_classifier"
     report = {
         "images": int(np.any(samples.masks, axis=(1, 2)).sum()),
-        "pixels": len(pixels.label),
+        "pixels": count,
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
-        "validation": fitted.validation,
+        "best_loss": fitted.validation.get("loss"),
+        **judged.to_dict(classes),
     }
     save_pixel_classifier(folder, fitted.classifier, report)
     return folder
@@ -167,7 +177,7 @@ def fit_pixel_classifier(
     pixels
         Of the painted images.
     learns
-        (M, n): which member learns from which image; see :func:`~.labelled_pixels.hold_out`.
+        (M, n): which member learns from which image; see :func:`~.image_split.hold_out`.
     classes, config, reporter, generator_hash, init
         See :func:`train_pixel_classifier`.
     compute
@@ -184,7 +194,7 @@ def fit_pixel_classifier(
         pixels.layout, tuple(classes.to_dicts()), generator_hash, config.members, config.hidden, config.preset
     )
     net = _start(spec, pixels, config.seed, init).to(compute.device)
-    x = _standardized(net, pixels.x)
+    x, basis = _inputs(net, pixels, config)
     optimizer = _optimizer(net, config)
     member_learns = torch.from_numpy(learns).to(compute.device)[:, pixels.image]  # (M, P)
     pool = member_learns.any(dim=0).nonzero()[:, 0]
@@ -241,7 +251,7 @@ def fit_pixel_classifier(
             raise TrainingDiverged(
                 f"the loss became {train_loss} in pass {epoch}", "a finite loss", "lower learning_rate"
             )
-        figures = _validate(net, x, pixels, held, ~member_learns, classes)
+        figures = validate_members(net, x, pixels.label, held, ~member_learns, classes)
         score = figures.get("loss", train_loss)
         if not figures or score < best_loss:  # without validation the last pass is kept
             best, best_loss, best_epoch, validation = _weights(net), score, epoch, figures
@@ -267,6 +277,7 @@ def fit_pixel_classifier(
         if stop:
             raise Stopped(f"stopped after pass {epoch}")
     net.load_state_dict(best)
+    _lift(net, basis)
     reporter.progress(config.epochs, config.epochs, "passes", _PHASE)
     return FittedClassifier(net.cpu().eval(), validation, epoch, best_epoch)
 
@@ -292,10 +303,29 @@ def _start(
     return net
 
 
+def _inputs(
+    net: PixelClassifier, pixels: LabelledPixels, config: TrainPixelClassifierConfig
+) -> tuple[Tensor, Tensor | None]:
+    """Return what the nets read while they train, and the directions (C, D) if it is not every channel.
+
+    With directions the first layer is replaced by its part in their space; :func:`_lift` brings it back.
+    """
+    prepare = net.standardize if net.spec.standardized else torch.Tensor.float
+    if not config.directions or config.directions >= net.spec.layout.channels:
+        return (_standardized(net, pixels.x) if net.spec.standardized else pixels.x), None
+    basis = leading_directions(pixels.x, config.directions, prepare, config.seed)
+    net.weights[0] = nn.Parameter(basis.t() @ net.weights[0].detach())
+    return project_rows(pixels.x, basis, prepare, torch.float32), basis
+
+
+def _lift(net: PixelClassifier, basis: Tensor | None) -> None:
+    """Let the first layer read all channels again: the same function."""
+    if basis is not None:
+        net.weights[0] = nn.Parameter(basis @ net.weights[0].detach())
+
+
 def _standardized(net: PixelClassifier, x: Tensor) -> Tensor:
     """Standardize features (P, C) piece by piece, keeping their dtype."""
-    if not net.spec.standardized:
-        return x
     out = torch.empty_like(x)
     for first in range(0, len(x), 4096):
         out[first : first + 4096] = net.standardize(x[first : first + 4096].float()).to(x.dtype)
@@ -327,60 +357,6 @@ def _draw(
         mine = which == k
         chosen[mine] = group.cpu()[(position[mine] * len(group)).long()]
     return chosen
-
-
-@torch.inference_mode()
-def _validate(
-    net: PixelClassifier,
-    x: Tensor,
-    pixels: LabelledPixels,
-    held: Tensor,
-    judges: Tensor,
-    classes: ClassTable,
-) -> dict[str, Any]:
-    """Judge held-out pixels by the members that never saw their image.
-
-    Parameters
-    ----------
-    held
-        (H,) pixels that some member does not learn from.
-    judges
-        (M, P): which members judge which pixel.
-
-    Returns
-    -------
-    dict[str, Any]
-        See :class:`FittedClassifier`; the loss is the mean of the classes' cross-entropies, so that a rare
-        class counts.
-    """
-    if not len(held):
-        return {}
-    net.eval()
-    k = classes.num_classes
-    loss, count = torch.zeros(k, dtype=torch.float64), torch.zeros(k, dtype=torch.float64)
-    matrix = np.zeros((k + 1, k + 1), np.int64)
-    for piece in torch.split(held, _VALIDATION_CHUNK):
-        logits = net(x[piece])
-        label, judge = pixels.label[piece], judges[:, piece]
-        own = F.cross_entropy(logits.flatten(0, 1), label.repeat(len(logits)), reduction="none")
-        own = own.view(len(logits), -1)
-        loss.index_add_(0, label.cpu(), (own * judge).sum(0).double().cpu())
-        count.index_add_(0, label.cpu(), judge.sum(0).double().cpu())
-        for pattern in torch.unique(judge.t(), dim=0):
-            here = (judge.t() == pattern).all(dim=1)
-            mean, _ = ensemble_statistics(logits[pattern][:, here].transpose(1, 2))
-            truth, predicted = label[here].cpu().numpy() + 1, mean.argmax(0).cpu().numpy() + 1
-            matrix += metrics.confusion_matrix(truth, predicted, k)
-    seen = count > 0
-    dice, iou = metrics.dice(matrix), metrics.iou(matrix)
-    return {
-        "loss": float((loss[seen] / count[seen]).mean()),
-        "pixel_accuracy": float(metrics.pixel_accuracy(matrix)),
-        "mean_iou": float(np.nanmean(iou)),
-        "mean_dice": float(np.nanmean(dice)),
-        "dice": {n: float(d) for n, d in zip(classes.names, dice, strict=True) if math.isfinite(d)},
-        "confusion": matrix[1:, 1:].tolist(),
-    }
 
 
 def _weights(net: PixelClassifier) -> dict[str, Tensor]:

@@ -8,17 +8,28 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import zarr
 
-from napari_histogan.config import TrainPixelClassifierConfig
-from napari_histogan.errors import ConfigError, LabelError, ModelError, Stopped, TrainingDiverged
+from napari_histogan.config import TrainPixelClassifierConfig, dump_config, make_config
+from napari_histogan.errors import (
+    ConfigError,
+    LabelError,
+    ModelError,
+    Stopped,
+    StorageError,
+    TrainingDiverged,
+)
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
 from napari_histogan.models.hypercolumns import upsample_and_concatenate
-from napari_histogan.models.noise import noise_maps
+from napari_histogan.models.noise import noise_maps, noise_rows
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import QuietReporter
-from napari_histogan.training.labelled_pixels import choose_pixels, collect_pixels, hold_out
+from napari_histogan.training.feature_cache import FeatureCache
+from napari_histogan.training.feature_subspace import leading_directions
+from napari_histogan.training.image_split import hold_out, split_images
+from napari_histogan.training.labelled_pixels import choose_pixels, collect_pixels
 from napari_histogan.training.train_pixel_classifier import PaintedSamples, train_pixel_classifier
 
 CLASSES = ClassTable.from_names(["dark", "middle", "bright"])
@@ -59,6 +70,16 @@ def config(**fields: Any) -> TrainPixelClassifierConfig:
     return TrainPixelClassifierConfig(**{**defaults, **fields})
 
 
+def stopping_after(folder: Path, passes: int) -> QuietReporter:
+    """A reporter that asks to stop once so many passes were told of."""
+
+    def enough() -> bool:
+        return len([e for e in reporter.events if e["kind"] == "metric"]) >= passes
+
+    reporter = QuietReporter(folder, stop_when=enough)
+    return reporter
+
+
 def test_learns_what_was_painted(generator: Generator, tmp_path: Path) -> None:
     painted = samples(generator, 12)
     learned = PaintedSamples(painted.w[:10], painted.noise_seed[:10], painted.masks[:10])
@@ -84,7 +105,7 @@ def test_learns_what_was_painted(generator: Generator, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", ["datasetgan", "hdgan"])
 def test_published_presets_learn(generator: Generator, tmp_path: Path, preset: str) -> None:
     rate = 0.02 if preset == "hdgan" else 1e-3
-    chosen = config(preset=preset, learning_rate=rate)
+    chosen = config(preset=preset, learning_rate=rate, blocks=3, split="auto")
     folder = train_pixel_classifier(generator, samples(generator), CLASSES, chosen, QuietReporter(tmp_path))
     assert json.loads((folder / "classifier.json").read_text())["validation"]["pixel_accuracy"] > 0.6
 
@@ -94,10 +115,9 @@ def test_published_presets_learn(generator: Generator, tmp_path: Path, preset: s
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
     generator: Generator, tmp_path: Path, stop_after: int, preset: str
 ) -> None:
-    painted, chosen = samples(generator), config(epochs=5, preset=preset)
+    painted, chosen = samples(generator), config(epochs=5, preset=preset, blocks=3)
     whole = train_pixel_classifier(generator, painted, CLASSES, chosen, QuietReporter(tmp_path / "whole"))
-    asked = iter(range(1, 100))
-    stopping = QuietReporter(tmp_path / "parts", stop_when=lambda: next(asked) == stop_after)
+    stopping = stopping_after(tmp_path / "parts", stop_after)
     with pytest.raises(Stopped):
         train_pixel_classifier(generator, painted, CLASSES, chosen, stopping)
     resumed = QuietReporter(tmp_path / "parts")
@@ -110,9 +130,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 def test_repainting_while_stopped_begins_anew(generator: Generator, tmp_path: Path) -> None:
     painted = samples(generator)
     with pytest.raises(Stopped):
-        train_pixel_classifier(
-            generator, painted, CLASSES, config(epochs=4), QuietReporter(tmp_path, stop_when=lambda: True)
-        )
+        train_pixel_classifier(generator, painted, CLASSES, config(epochs=4), stopping_after(tmp_path, 1))
     masks = painted.masks.copy()
     masks[0, :16] = 2
     reporter = QuietReporter(tmp_path)
@@ -131,6 +149,7 @@ def test_a_few_strokes_are_enough(generator: Generator, tmp_path: Path) -> None:
     folder = train_pixel_classifier(generator, sparse, CLASSES, config(), QuietReporter(tmp_path))
     report = json.loads((folder / "classifier.json").read_text())
     assert report["pixels"] == np.count_nonzero(strokes)
+    assert report["validation"]["images"] == [0, 1, 2]
     assert (
         sum(map(sum, report["validation"]["confusion"])) == report["pixels"]
     )  # every image was held out once
@@ -140,7 +159,7 @@ def test_one_image_trains_without_validation(generator: Generator, tmp_path: Pat
     reporter = QuietReporter(tmp_path)
     folder = train_pixel_classifier(generator, samples(generator, 1), CLASSES, config(epochs=2), reporter)
     report = json.loads((folder / "classifier.json").read_text())
-    assert report["validation"] == {}
+    assert report["validation"] == report["test"] == {}
     assert report["best_epoch"] == 2
     assert any("nothing checks it" in e.get("message", "") for e in reporter.events)
 
@@ -161,7 +180,7 @@ def test_warm_start_begins_where_the_last_round_ended(generator: Generator, tmp_
 
 def test_collected_features_are_those_of_the_plain_way(generator: Generator) -> None:
     painted = samples(generator, 3)
-    pixels = collect_pixels(generator, painted, COMPUTE, QuietReporter(), pixels_per_image=200, batch=2)
+    pixels = collect_pixels(generator, painted, COMPUTE, QuietReporter(), pixels_per_image=200)
     with torch.no_grad():
         noise = noise_maps(SPEC, painted.noise_seed.tolist())
         maps = generator.synthesis.features(torch.from_numpy(painted.w), noise=noise)[1]
@@ -229,8 +248,8 @@ def test_masks_that_cannot_be_learned_from(generator: Generator) -> None:
 
     with pytest.raises(LabelError, match=r"shape \(3, 16, 16\).*\(n, 32, 32\)"):
         train(good.masks[:, :16, :16])
-    with pytest.raises(LabelError, match="no pixel is painted as bright"):
-        train(np.where(good.masks == 3, 1, good.masks).astype(np.uint8))
+    with pytest.raises(LabelError, match="all that is painted is dark"):
+        train((good.masks == 1).astype(np.uint8))
     with pytest.raises(LabelError, match="no pixel is painted"):
         train(np.zeros_like(good.masks))
     with pytest.raises(LabelError, match="holds the value 9"):
@@ -276,6 +295,132 @@ def test_divergence_is_reported(generator: Generator, tmp_path: Path) -> None:
             generator,
             samples(generator, 2),
             CLASSES,
-            config(preset="hdgan", learning_rate=0.99, weight_decay=1e6, epochs=30),
+            config(preset="hdgan", blocks=3, learning_rate=0.99, weight_decay=1e6, epochs=30),
             QuietReporter(tmp_path),
         )
+
+
+def test_a_class_that_is_painted_nowhere_is_told_and_not_found(generator: Generator, tmp_path: Path) -> None:
+    good = samples(generator, 3)
+    data = PaintedSamples(good.w, good.noise_seed, np.where(good.masks == 3, 2, good.masks).astype(np.uint8))
+    reporter = QuietReporter(tmp_path)
+    folder = train_pixel_classifier(generator, data, CLASSES, config(epochs=3), reporter)
+    assert any("no pixel is painted as bright" in e.get("message", "") for e in reporter.events)
+    report = json.loads((folder / "classifier.json").read_text())
+    assert len(report["spec"]["classes"]) == 3
+    assert set(report["validation"]["class_accuracy"]) == {"dark", "middle"}
+
+
+def test_the_papers_split_keeps_test_images_out_of_training(generator: Generator, tmp_path: Path) -> None:
+    painted = samples(generator, 9)
+    chosen = config(split="16/4/16", epochs=2)
+    split = split_images(painted.masks, 3, chosen)
+    assert (split.learns[0].sum(), split.validates[0].sum(), split.tests.sum()) == (4, 1, 4)
+    folder = train_pixel_classifier(generator, painted, CLASSES, chosen, QuietReporter(tmp_path / "a"))
+    report = json.loads((folder / "classifier.json").read_text())
+    assert report["test"]["images"] == np.flatnonzero(split.tests).tolist()
+    assert report["validation"]["images"] == np.flatnonzero(split.validates[0]).tolist()
+    assert np.sum(report["test"]["confusions"]) == 4 * 32 * 32  # every painted pixel, not a choice of them
+    assert np.sum(report["test"]["confusions"], axis=0).tolist() == report["test"]["confusion"]
+    # What is painted on test images changes nothing about the weights.
+    masks = painted.masks.copy()
+    masks[split.tests] = masks[split.tests][:, ::-1]
+    other = PaintedSamples(painted.w, painted.noise_seed, masks)
+    again = train_pixel_classifier(generator, other, CLASSES, chosen, QuietReporter(tmp_path / "b"))
+    assert (again / "classifier.safetensors").read_bytes() == (folder / "classifier.safetensors").read_bytes()
+    assert json.loads((again / "classifier.json").read_text())["test"] != report["test"]
+
+
+def test_the_split_of_36_images_is_that_of_the_paper() -> None:
+    split = split_images(masks_showing(*[(1, 2)] * 36), 2, TrainPixelClassifierConfig(split="16/4/16"))
+    assert [int(part.sum()) for part in (split.learns[0], split.validates[0], split.tests)] == [16, 4, 16]
+
+
+def test_presets_set_the_papers_numbers_where_nothing_is_given() -> None:
+    hdgan = TrainPixelClassifierConfig(preset="hdgan")
+    assert (hdgan.blocks, hdgan.learning_rate, hdgan.split) == (5, 1e-4, "16/4/16")
+    assert "learning_rate = 0.0001" in dump_config(hdgan)
+    assert TrainPixelClassifierConfig(preset="hdgan", blocks=3).blocks == 3
+    published = TrainPixelClassifierConfig(preset="datasetgan")
+    assert (published.hidden, published.learning_rate, published.weight_decay) == ((128, 32), 1e-3, 0.0)
+    assert make_config(TrainPixelClassifierConfig, hdgan.model_dump()) == hdgan
+
+
+def test_directions_span_what_the_features_hold() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 12, generator=g) @ torch.randn(12, 80, generator=g)
+    basis = leading_directions(x, 12)
+    torch.testing.assert_close(basis.t() @ basis, torch.eye(12), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x @ basis @ basis.t(), x, rtol=1e-3, atol=1e-3)
+    energy = (x @ basis).square().sum(0)
+    assert (energy[:-1] >= energy[1:]).all()
+    assert torch.equal(leading_directions(x, 12), basis)
+
+
+def test_nets_trained_on_directions_do_as_well_as_on_all_channels(
+    generator: Generator, tmp_path: Path
+) -> None:
+    painted, accuracy = samples(generator, 8), {}
+    for count in (0, 48):
+        folder = train_pixel_classifier(
+            generator,
+            painted,
+            CLASSES,
+            config(directions=count, seed=3),
+            QuietReporter(tmp_path / str(count)),
+        )
+        net = load_pixel_classifier(folder)
+        assert net.weights[0].shape[1] == net.spec.layout.channels > 48
+        accuracy[count] = json.loads((folder / "classifier.json").read_text())["validation"]["pixel_accuracy"]
+    assert accuracy[48] > accuracy[0] - 0.05
+
+
+def test_cached_features_give_the_same_classifier(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted, chosen = samples(generator, 3), config(epochs=2)
+    cache = FeatureCache(tmp_path / "cache")
+
+    def weights(name: str, kept: FeatureCache | None) -> bytes:
+        reporter = QuietReporter(tmp_path / name)
+        folder = train_pixel_classifier(generator, painted, CLASSES, chosen, reporter, cache=kept)
+        return (folder / "classifier.safetensors").read_bytes()
+
+    plain, first = weights("plain", None), weights("first", cache)
+    passes: list[int] = []
+    monkeypatch.setattr(
+        generator.synthesis, "features", lambda *a, **k: passes.append(1) or pytest.fail("rebuilt")
+    )
+    assert weights("second", cache) == first == plain
+    monkeypatch.undo()
+    group = zarr.open_group(str(tmp_path / "cache" / painted.key(0)), mode="r")
+    assert group["level32"].shape[:3] == (1, 32, 32)  # an ordinary zarr group
+    chunk = tmp_path / "cache" / painted.key(1) / "level16" / "c" / "0" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    assert cache.load(painted.key(1)) is None
+    assert weights("third", cache) == plain  # rebuilt and mended
+    assert cache.load(painted.key(1)) is not None
+
+
+def test_a_cache_that_cannot_be_written_is_told(generator: Generator, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(StorageError, match="feature_cache off"):
+        train_pixel_classifier(
+            generator,
+            samples(generator, 2),
+            CLASSES,
+            config(),
+            QuietReporter(tmp_path / "run"),
+            cache=FeatureCache(tmp_path / "cache"),
+        )
+
+
+def test_fitted_noise_is_taken_where_there_is_some(generator: Generator) -> None:
+    painted = samples(generator, 2)
+    rows = noise_rows(SPEC, painted.noise_seed.tolist())
+    fitted = PaintedSamples(painted.w, np.zeros(2, np.int64), painted.masks, rows)
+    fitted.check(SPEC, CLASSES)
+    both = [collect_pixels(generator, s, COMPUTE, QuietReporter(), blocks=1).x for s in (painted, fitted)]
+    assert torch.equal(*both)
+    with pytest.raises(ModelError, match="fitted noise has shape"):
+        PaintedSamples(painted.w, painted.noise_seed, painted.masks, rows[:, :-1]).check(SPEC, CLASSES)
