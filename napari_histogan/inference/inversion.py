@@ -29,6 +29,7 @@ from napari_histogan.progress import Reporter
 PIXEL_SCALES = 4
 START_PX = 16
 NEIGHBORS = ((0, 1), (1, 0), (1, 1), (1, -1))
+PHASE = "Searching the patches in the generator"
 _DOMAIN = 7
 
 
@@ -109,6 +110,7 @@ def invert(
     *,
     discriminator: Discriminator | None = None,
     reporter: Reporter | None = None,
+    part_of: tuple[int, int] | None = None,
 ) -> Inversion:
     """Search styles and noise that paint given patches.
 
@@ -124,6 +126,8 @@ def invert(
         The generator's opponent, for a comparison beyond pixels.
     reporter
         Told about the progress.
+    part_of
+        How many patches were searched before these, and how many there are in all, for the progress.
 
     Returns
     -------
@@ -167,7 +171,9 @@ def invert(
         if free:
             _normalize(noise)
         if reporter is not None:
-            reporter.progress(step + 1, plan.steps, "steps", "Searching the patches in the generator")
+            before, count = part_of or (0, len(target))
+            made = before * plan.steps + (step + 1) * len(target)
+            reporter.progress(made, count * plan.steps, "steps", PHASE)
             if reporter.should_stop() and step + 1 < plan.steps:
                 raise Stopped(f"stopped after {step + 1} of {plan.steps} steps")
     return _result(generator, (start + shift * spread).detach(), noise, patches)

@@ -11,6 +11,20 @@ array           shape, type                       meaning
 ==============  ================================  =====================================================
 
 with the attributes ``truncation``, ``generator_hash``, ``mpp``, ``seed``, and ``done`` (images written).
+
+Sets that hold real patches (:mod:`~napari_histogan.inference.real_patches`) have more arrays; sets without
+them read as sets that hold none:
+
+==============  ================================  =====================================================
+``real``        ``(n,) bool``                     whether a sample stands for a real patch
+``noise``       ``(n, P) float32``                fitted noise of the real ones, a row as in
+                                                  :func:`~napari_histogan.models.noise.noise_rows`, 0 for
+                                                  the others; absent if no noise was fitted, and then
+                                                  ``noise_seed`` holds for all
+``original``    ``(n, R, R, 3) uint8``            the patch that a real one stands for, 0 for the others
+``psnr``        ``(n,) float32``                  how well it was reproduced, dB; NaN for the others
+``ssim``        ``(n,) float32``                  structural similarity to it, -1 to 1; NaN likewise
+==============  ================================  =====================================================
 """
 
 from __future__ import annotations
@@ -28,12 +42,14 @@ from torch import Tensor
 from napari_histogan.config import SampleImagesConfig
 from napari_histogan.errors import ModelError, Stopped, StorageError
 from napari_histogan.models.device import resolve
-from napari_histogan.models.noise import noise_maps
-from napari_histogan.models.stylegan2 import Generator
+from napari_histogan.models.noise import maps_of_rows, noise_maps, noise_rows
+from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
 
 SAMPLES = "samples.zarr"
 IMAGES_PER_CHUNK = 64
+_ONE_ROW = ("noise", "original")
+"""Arrays of which most rows are empty where few samples are real; empty chunks are not stored."""
 _PHASE = "Drawing samples"
 
 __all__ = [
@@ -41,6 +57,7 @@ __all__ = [
     "draw_latents",
     "load_samples",
     "noise_maps",
+    "open_or_create",
     "rank_informative",
     "rebuild",
     "sample",
@@ -62,12 +79,33 @@ class Samples(NamedTuple):
         (n, R, R, 3) uint8, a zarr array: read what is needed.
     attributes
         ``truncation``, ``generator_hash``, ``mpp``, ``seed``.
+    real
+        (n,) bool: whether a sample stands for a real patch.
+    noise
+        (n, P) float32, a zarr array with the fitted noise of the real ones, or None if none was fitted.
     """
 
     w: NDArray[np.float32]
     noise_seed: NDArray[np.int64]
     image: Any
     attributes: dict[str, Any]
+    real: NDArray[np.bool_]
+    noise: Any = None
+
+    def noise_rows(self, spec: GeneratorSpec, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Return the noise of samples, (N, P) float32: fitted where there is one, else that of the seed."""
+        rows = noise_rows(spec, [int(self.noise_seed[i]) for i in indices])
+        if self.noise is not None:
+            for row, index in zip(rows, indices, strict=True):
+                if self.real[index]:
+                    row[:] = self.noise[index]
+        return rows
+
+    def noise_maps(
+        self, spec: GeneratorSpec, indices: Sequence[int], device: torch.device | None = None
+    ) -> list[Tensor]:
+        """Return the noise of samples as the generator adds it, see :func:`~.models.noise.noise_maps`."""
+        return maps_of_rows(spec, self.noise_rows(spec, indices), device)
 
 
 def draw_latents(
@@ -202,7 +240,7 @@ def sample(
         "image": ((n, size, size, 3), np.uint8),
     }
     try:
-        group = _open_or_create(folder / SAMPLES, attributes, arrays)
+        group = open_or_create(folder / SAMPLES, attributes, arrays)
         for first in range(int(cast(int, group.attrs["done"])), n, IMAGES_PER_CHUNK):
             last = min(first + IMAGES_PER_CHUNK, n)
             reporter.progress(first, n, "images", _PHASE)
@@ -245,10 +283,20 @@ def check_generator(generator: Generator) -> None:
             )
 
 
-def _open_or_create(
+def open_or_create(
     path: Path, attributes: dict[str, Any], arrays: dict[str, tuple[tuple[int, ...], Any]]
 ) -> zarr.Group:
-    """Open samples that were begun with the same attributes and shapes, or begin."""
+    """Open samples that were begun with the same attributes and shapes, or begin.
+
+    Parameters
+    ----------
+    path
+        Of the zarr group.
+    attributes
+        All but ``done``.
+    arrays
+        Shape and type by name; a chunk holds 64 rows, of ``noise`` and ``original`` one.
+    """
     if path.exists():
         group = zarr.open_group(str(path), mode="r+")
         known = {k: v for k, v in dict(group.attrs).items() if k != "done"}
@@ -258,7 +306,8 @@ def _open_or_create(
             return group
     group = zarr.open_group(str(path), mode="w", zarr_format=3)
     for name, (shape, dtype) in arrays.items():
-        chunks = (min(IMAGES_PER_CHUNK, shape[0]), *shape[1:])
+        rows = 1 if name in _ONE_ROW else IMAGES_PER_CHUNK
+        chunks = (min(rows, shape[0]), *shape[1:])
         group.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
     group.attrs.update({**attributes, "done": 0})
     return group
@@ -277,6 +326,8 @@ def load_samples(folder: Path) -> Samples:
         group = cast(Any, zarr.open_group(str(path), mode="r"))
         w, noise_seed, image = group["w"][:], group["noise_seed"][:], group["image"]
         attributes = dict(group.attrs)
+        real = group["real"][:] if "real" in group else np.zeros(len(w), np.bool_)
+        noise = group.get("noise")
     except (OSError, KeyError, ValueError) as error:
         raise StorageError(
             f"the samples in {folder} cannot be read ({error})",
@@ -287,7 +338,7 @@ def load_samples(folder: Path) -> Samples:
         raise StorageError(
             f"{folder} holds {attributes['done']} of {len(w)} samples", "all of them", "resume the run"
         )
-    return Samples(w, noise_seed, image, attributes)
+    return Samples(w, noise_seed, image, attributes, real, noise)
 
 
 def rank_informative(

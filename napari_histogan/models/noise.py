@@ -1,4 +1,4 @@
-"""Fixed noise of a sample: maps that follow from one number."""
+"""Fixed noise of a sample: maps that follow from one number, or that were fitted and are kept as a row."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .stylegan2 import GeneratorSpec
@@ -34,12 +35,36 @@ def noise_maps(
     list[Tensor]
         For every convolution in order (b4.conv1, b8.conv0, b8.conv1, ...): (N, 1, r, r) float32, unit normal.
     """
-    sides = [2**k for k in range(2, spec.img_resolution.bit_length())]
-    layers = [r for r in sides for _ in range(1 if r == 4 else 2)]
-    total = sum(r * r for r in layers)
-    drawn = np.empty((len(noise_seeds), total), np.float32)
+    return maps_of_rows(spec, noise_rows(spec, noise_seeds), device)
+
+
+def noise_rows(spec: GeneratorSpec, noise_seeds: Sequence[int]) -> NDArray[np.float32]:
+    """Return the noise of :func:`noise_maps` as one row of numbers per sample, (N, P) float32.
+
+    P is the number of pixels of all maps; they follow each other in the order of the convolutions.
+    """
+    drawn = np.empty((len(noise_seeds), row_length(spec)), np.float32)
     for row, seed in zip(drawn, noise_seeds, strict=True):
         np.random.Generator(np.random.Philox(key=int(seed))).standard_normal(dtype=np.float32, out=row)
-    parts = torch.split(torch.from_numpy(drawn), [r * r for r in layers], dim=1)
+    return drawn
+
+
+def maps_of_rows(
+    spec: GeneratorSpec, rows: NDArray[np.float32], device: torch.device | None = None
+) -> list[Tensor]:
+    """Return rows of noise (N, P) float32 as the maps that the generator adds; see :func:`noise_maps`."""
+    layers = _layers(spec)
+    parts = torch.split(torch.from_numpy(rows), [r * r for r in layers], dim=1)
     maps = [p.reshape(-1, 1, r, r) for p, r in zip(parts, layers, strict=True)]
     return maps if device is None else [m.to(device) for m in maps]
+
+
+def row_length(spec: GeneratorSpec) -> int:
+    """Return P, the number of pixels of all noise maps of one sample."""
+    return sum(r * r for r in _layers(spec))
+
+
+def _layers(spec: GeneratorSpec) -> list[int]:
+    """Return the side of each convolution's noise map."""
+    sides = [2**k for k in range(2, spec.img_resolution.bit_length())]
+    return [r for r in sides for _ in range(1 if r == 4 else 2)]
