@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from napari_histogan.config.stage import StageConfig, basic, more
 
@@ -15,8 +15,21 @@ class TrainGanConfig(StageConfig):
     result: ClassVar[str] = "generator"
 
     kimg: float = basic(300.0, "Length of training in thousands of real images shown.", "kimg", gt=0)
-    batch: int = more(32, "Images per step.", "images", ge=2, le=1024)
-    micro_batch: int = more(0, "Images per forward pass; 0 takes the whole batch.", "images", ge=0)
+    preset: Literal["auto", "plain"] = more(
+        "auto",
+        "auto: fields left at their defaults are chosen for the size of the patches and the number of slides "
+        "when the job is started; plain: all fields are taken as they are. The defaults fit 64 px.",
+    )
+    batch: int = more(32, "Images per step, over all devices.", "images", ge=2, le=1024)
+    micro_batch: int = more(
+        0,
+        "Images per forward pass, to save memory; gradients add up to those of the whole batch. 0 takes all.",
+        "images",
+        ge=0,
+    )
+    devices: int = more(
+        1, "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric.", ge=1, le=1024
+    )
     z_dim: int = more(128, "Length of the random input z.", ge=8, le=1024)
     w_dim: int = more(128, "Length of the style w; 512 in the paper, 128 is ample at 64 px.", ge=8, le=1024)
     mapping_layers: int = more(4, "Layers of the mapping network.", "layers", ge=1, le=8)
@@ -39,11 +52,29 @@ class TrainGanConfig(StageConfig):
         0.6, "Overfitting of D that adaptive augmentation holds (section 4.4); 0 turns it off.", ge=0, lt=1
     )
     ada_kimg: float = more(100.0, "Thousands of images in which p can rise from 0 to 1.", "kimg", gt=0)
+    warmup_kimg: float = more(
+        0.0,
+        "Thousands of images that D sees alone first, where it starts at random and the generator does not.",
+        "kimg",
+        ge=0,
+    )
+    compile_networks: bool = more(
+        False, "Compile the networks with torch.compile; R1 and path length run uncompiled."
+    )
+    tensorboard: bool = more(False, "Write TensorBoard event files into the run folder, too.")
+    take: Literal["last", "best"] = more(
+        "last",
+        "Which averaged generator becomes the result: the last, or the one of the best quality figure.",
+    )
     tick_kimg: float = more(4.0, "Images between reports, previews, and quality figures.", "kimg", gt=0)
     checkpoint_minutes: float = more(10.0, "Time between checkpoints.", "min", gt=0)
     keep_checkpoints: int = more(2, "Newest checkpoints kept beside the best.", ge=1, le=100)
     patches: str = more("", "Patch plan to train on; empty takes the newest.")
-    init: str = more("", "Generator to start from; empty starts from random weights.")
+    init: str = more(
+        "",
+        "Generator to start from, of the patches' size or a smaller one; its discriminator is taken, too, if "
+        "it has one. Empty starts from random weights.",
+    )
 
 
 class ImportGanConfig(StageConfig):
@@ -55,7 +86,10 @@ class ImportGanConfig(StageConfig):
     path: Path = basic(
         Path(),
         "Folder or .safetensors file of this program; .pkl of StyleGAN2-ADA (PyTorch, TensorFlow); .pt with "
-        "g_ema. Nothing that the file contains is run.",
+        "g_ema; or the run folder of a generator's training. Nothing that the file contains is run.",
+    )
+    checkpoint: str = more(
+        "last", "Of a run folder: last, best, or the thousands of images of a checkpoint that is there."
     )
     mpp: float | None = basic(
         None, "Resolution of its images, if its file does not say.", "um/px", gt=0.01, lt=100

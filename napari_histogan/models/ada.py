@@ -68,7 +68,13 @@ class AugmentPipe:
             )
         self.operations = frozenset(names)
 
-    def __call__(self, images: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        p: float,
+        generator: torch.Generator | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Tensor:
         """Augment each picture by operations drawn with probability `p`.
 
         Parameters
@@ -79,13 +85,16 @@ class AugmentPipe:
             Probability of each operation; above 1 acts as 1.
         generator
             Source of chance, on the CPU; None takes torch's own.
+        share
+            (index, count): `images` are every count-th of a larger batch from number index on, and get what
+            they would get within it.
 
         Returns
         -------
         Tensor
             As `images`, in the same dtype; twice differentiable in them.
         """
-        return self._apply(images, _Chance(len(images), p, generator))
+        return self._apply(images, _Chance(len(images), p, generator, share))
 
     def at_percentile(self, images: Tensor, percentile: float) -> Tensor:
         """Apply every operation with the parameter that stands at `percentile` of (0, 1); for tests."""
@@ -166,8 +175,11 @@ class AugmentPipe:
 class _Chance:
     """Parameters drawn for `count` pictures, on the CPU, so that one seed gives the same on every device."""
 
-    def __init__(self, count: int, p: float, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, count: int, p: float, generator: torch.Generator | None, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self.count, self._p, self._generator = count, p, generator
+        self._total, self._mine = count * share[1], slice(share[0], None, share[1])
 
     def integer(self, below: int) -> Tensor:
         return (self._uniform() * below).floor()
@@ -177,8 +189,8 @@ class _Chance:
         return (self._uniform(axes) * 2 - 1) * reach
 
     def normal(self, std: float, axes: int = 0) -> Tensor:
-        shape = (axes, self.count) if axes else (self.count,)
-        return torch.randn(shape, generator=self._generator, dtype=torch.float64) * std
+        shape = (axes, self._total) if axes else (self._total,)
+        return torch.randn(shape, generator=self._generator, dtype=torch.float64)[..., self._mine] * std
 
     def spread(self, std: float) -> Tensor:
         """Half-normal (N,)."""
@@ -198,15 +210,15 @@ class _Chance:
 
     def grain(self, like: Tensor) -> Tensor:
         """Unit-normal noise shaped as `like`."""
-        noise = torch.randn(like.shape, generator=self._generator, dtype=torch.float32)
-        return noise.to(like)
+        shape = (self._total, *like.shape[1:])
+        return torch.randn(shape, generator=self._generator, dtype=torch.float32)[self._mine].to(like)
 
     def _where(self, value: Tensor, otherwise: float, p: float) -> Tensor:
         return torch.where(self._uniform() < p, value, torch.full_like(value, otherwise))
 
     def _uniform(self, axes: int = 0) -> Tensor:
-        shape = (axes, self.count) if axes else (self.count,)
-        return torch.rand(shape, generator=self._generator, dtype=torch.float64)
+        shape = (axes, self._total) if axes else (self._total,)
+        return torch.rand(shape, generator=self._generator, dtype=torch.float64)[..., self._mine]
 
 
 class _Fixed(_Chance):

@@ -7,6 +7,7 @@ seen, and threads that read ahead cannot change the order.
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from napari_histogan.errors import NoTissue, SlideError, SlideNotFound, SlideToo
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.patch_plan import PatchPlan, PlannedSlide, check_fits, plan_patches
 from napari_histogan.slides.picture import read_picture
+from napari_histogan.slides.pixels import turned
 from napari_histogan.slides.reader import PICTURE_SUFFIXES, open_slide
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 from napari_histogan.slides.tissue import TissueMask
@@ -89,7 +91,13 @@ class OrderedPatches(ABC):
         self._position = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="patches") if threads else None
         self._threads = threads
+        self._share = (0, 1)
         self._groups: dict[int, Future[UInt8Array]] = {}
+
+    @property
+    @abstractmethod
+    def distinct(self) -> int:
+        """How many patches there are that do not overlap, about."""
 
     @abstractmethod
     def _draw(self, k: int, rng: np.random.Generator) -> UInt8Array:
@@ -101,6 +109,14 @@ class OrderedPatches(ABC):
         symmetry = int(rng.integers(8))
         return turned(self._draw(k, rng), symmetry if self.dihedral else 0)
 
+    def take_share(self, index: int, count: int) -> None:
+        """Deliver only every ``count``-th patch from number ``index`` on; others take the rest."""
+        position = self._position * self._share[1]
+        if not 0 <= index < count or position % count:
+            raise ValueError(f"share {index} of {count} cannot begin at patch {position}")
+        self._forget()
+        self._share, self._position = (index, count), position // count
+
     def next_batch(self, n: int) -> UInt8Array:
         """Return the next ``n`` patches, ``(n, S, S, 3) uint8``."""
         out = np.empty((n, self.patch_px, self.patch_px, 3), np.uint8)
@@ -108,7 +124,7 @@ class OrderedPatches(ABC):
         self._request(first // _GROUP, (end - 1) // _GROUP + 2 * self._threads)
         for i in range(n):
             group, offset = divmod(first + i, _GROUP)
-            out[i] = self._groups[group].result()[offset] if self._pool else self.patch(first + i)
+            out[i] = self._groups[group].result()[offset] if self._pool else self._mine(first + i)
         self._position = end
         for group in [g for g in self._groups if g < end // _GROUP]:
             del self._groups[group]
@@ -116,12 +132,12 @@ class OrderedPatches(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return seed and position; the next patch is number ``position``."""
-        return {"seed": self.seed, "position": self._position}
+        return {"seed": self.seed, "position": self._position * self._share[1]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state; also takes over its seed."""
         self._forget()
-        self.seed, self._position = int(state["seed"]), int(state["position"])
+        self.seed, self._position = int(state["seed"]), int(state["position"]) // self._share[1]
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -136,7 +152,11 @@ class OrderedPatches(ABC):
                     self._groups[group] = self._pool.submit(self._read_group, group)
 
     def _read_group(self, group: int) -> UInt8Array:
-        return np.stack([self.patch(group * _GROUP + i) for i in range(_GROUP)])
+        return np.stack([self._mine(group * _GROUP + i) for i in range(_GROUP)])
+
+    def _mine(self, k: int) -> UInt8Array:
+        index, count = self._share
+        return self.patch(k * count + index)
 
     def _forget(self) -> None:
         for future in self._groups.values():
@@ -197,6 +217,12 @@ class PatchStream(OrderedPatches):
         if not areas.sum() > 0:
             raise NoTissue("the slides of the plan have no tissue with a weight above 0", "", "plan again")
         self._cumulative = np.cumsum(areas) / areas.sum()
+
+    @property
+    def distinct(self) -> int:
+        """How many patches the tissue of the slides has room for."""
+        used = (s.tissue.area_um2 for s, p in zip(self._slides, self.plan.slides, strict=True) if p.weight)
+        return math.ceil(sum(used) / (self.patch_px * self.plan.mpp) ** 2)
 
     def _draw(self, k: int, rng: np.random.Generator) -> UInt8Array:
         slide, region = self.place(rng)
@@ -311,7 +337,13 @@ class FolderPatches(OrderedPatches):
                     "choose a smaller patch_px, or take the picture out of the folder",
                 )
         areas = np.array([size.height * size.width for size in sizes], float)
+        self._room = int(sum(areas // patch_px**2))
         self._cumulative = areas.cumsum() / areas.sum()
+
+    @property
+    def distinct(self) -> int:
+        """How many patches the pictures have room for."""
+        return self._room
 
     def _draw(self, k: int, rng: np.random.Generator) -> UInt8Array:
         index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
@@ -354,6 +386,11 @@ class ZarrPatches(OrderedPatches):
         self._array = array
         self._order: tuple[int, int, npt.NDArray[np.intp]] = (-1, -1, np.empty(0, np.intp))
 
+    @property
+    def distinct(self) -> int:
+        """How many patches the array holds."""
+        return int(self._array.shape[0])
+
     def _draw(self, k: int, rng: np.random.Generator) -> UInt8Array:
         turn, place = divmod(k, self._array.shape[0])
         seed, held, order = self._order
@@ -361,19 +398,3 @@ class ZarrPatches(OrderedPatches):
             order = np.random.default_rng((self.seed, turn)).permutation(self._array.shape[0])
             self._order = (self.seed, turn, order)
         return np.asarray(self._array[int(order[place])], np.uint8)
-
-
-def turned(patch: UInt8Array, symmetry: int) -> UInt8Array:
-    """Return a patch in one of the eight orientations of the square, 0 to 7; 0 changes nothing.
-
-    Parameters
-    ----------
-    patch
-        ``(S, S, 3) uint8``.
-    symmetry
-        Quarter turns, plus 4 for a mirror image.
-    """
-    # Moving whole pixels instead of single bytes halves the time.
-    pixels = np.rot90(np.ascontiguousarray(patch).view("V3"), symmetry % 4)
-    pixels = pixels[:, ::-1] if symmetry >= 4 else pixels
-    return np.ascontiguousarray(pixels).view(np.uint8)

@@ -48,6 +48,22 @@ def to_rgb(pixels: np.ndarray[Any, Any], name: str) -> UInt8Array:
     return np.ascontiguousarray(values)
 
 
+def turned(patch: UInt8Array, symmetry: int) -> UInt8Array:
+    """Return a patch in one of the eight orientations of the square, 0 to 7; 0 changes nothing.
+
+    Parameters
+    ----------
+    patch
+        ``(S, S, 3) uint8``.
+    symmetry
+        Quarter turns, plus 4 for a mirror image.
+    """
+    # Moving whole pixels instead of single bytes halves the time.
+    pixels = np.rot90(np.ascontiguousarray(patch).view("V3"), symmetry % 4)
+    pixels = pixels[:, ::-1] if symmetry >= 4 else pixels
+    return np.ascontiguousarray(pixels).view(np.uint8)
+
+
 def _to_8_bit(pixels: np.ndarray[Any, Any], name: str) -> UInt8Array:
     kind = pixels.dtype.kind
     if pixels.dtype == np.uint8:

@@ -8,9 +8,11 @@ executing anything.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from napari_histogan.errors import CheckpointError, StorageError
+from napari_histogan.errors import DAMAGE, CheckpointError, StorageError
+
+logger = logging.getLogger("napari_histogan")
 
 State = dict[str, Any]
 _BEST = "best.json"
+_SCORES = "scores.json"
 
 
 class Checkpoint(NamedTuple):
@@ -61,16 +66,29 @@ class CheckpointStore:
         Raises
         ------
         StorageError
-            If the disk refuses; older checkpoints are still there then.
+            If the disk refuses, or what it holds is not what was written; older checkpoints
+            are still there then.
         """
         path = self._path(step)
-        _replace(path, lambda temporary: torch.save({"step": step, "state": state}, temporary))
+        _replace(
+            path, lambda temporary: torch.save({"step": step, "state": state}, temporary), _require_whole
+        )
         best = self._read_best()
         if score is not None and (best is None or score <= best[1]):
-            text = json.dumps({"step": step, "score": score})
-            _replace(self.folder / _BEST, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        self._prune()
+            self._write_json(_BEST, {"step": step, "score": score})
+        self._prune(step)
+        there = {str(step) for step in self.steps()}
+        scores = {k: v for k, v in (self.scores() | {str(step): score}).items() if k in there}
+        self._write_json(_SCORES, scores)
         return path
+
+    def scores(self) -> dict[str, float | None]:
+        """Return the scores of the checkpoints by their steps, as far as they are known."""
+        try:
+            content = json.loads((self.folder / _SCORES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints that are there, oldest first."""
@@ -90,6 +108,7 @@ class CheckpointStore:
                 return self._read(step)
             except CheckpointError as error:
                 problem = problem or error
+                logger.warning("%s; looking for an older one", error.found)
         if problem is not None:
             raise problem
         return None
@@ -105,6 +124,16 @@ class CheckpointStore:
         best = self._read_best()
         return None if best is None else self._read(best[0])
 
+    def load(self, step: int) -> Checkpoint:
+        """Read the checkpoint of a step.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged or not there.
+        """
+        return self._read(step)
+
     def clear(self) -> None:
         """Delete every checkpoint, as before a new beginning in the same folder."""
         for step in self.steps():
@@ -118,12 +147,16 @@ class CheckpointStore:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             return Checkpoint(int(content["step"]), content["state"])
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        except (pickle.UnpicklingError, *DAMAGE) as error:
             raise CheckpointError(
                 f"the checkpoint {path} is damaged ({error})",
                 "a file written by this program",
                 "delete it to go on from an older one",
             ) from error
+
+    def _write_json(self, name: str, content: object) -> None:
+        text = json.dumps(content)
+        _replace(self.folder / name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _read_best(self) -> tuple[int, float] | None:
         try:
@@ -133,9 +166,13 @@ class CheckpointStore:
             return None
         return (step, score) if self._path(step).exists() else None
 
-    def _prune(self) -> None:
+    def _prune(self, saved: int) -> None:
+        """Drop what is older than the newest few up to the step just saved, and damaged ones after it."""
         best = self._read_best()
-        for step in self.steps()[: -self.keep]:
+        steps = self.steps()
+        needless = [step for step in steps if step <= saved][: -self.keep]
+        needless += [step for step in steps if step > saved and not _is_whole(self._path(step))]
+        for step in needless:
             if best is None or step != best[0]:
                 self._path(step).unlink(missing_ok=True)
 
@@ -173,13 +210,30 @@ def restore_rng(state: State) -> None:
     random.setstate((3, numbers, None if gauss_next == "None" else float(gauss_next)))
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside `path`, flush it to the disk, and rename it."""
+def _is_whole(path: Path) -> bool:
+    """Whether every part of a checkpoint has the checksum that was recorded when it was written."""
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            return bundle.testzip() is None
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return False
+
+
+def _require_whole(path: Path) -> None:
+    """Raise OSError if a checkpoint that was just written reads back otherwise."""
+    if not _is_whole(path):
+        raise OSError("what was written reads back damaged")
+
+
+def _replace(path: Path, write: Callable[[Path], Any], check: Callable[[Path], Any] | None = None) -> None:
+    """Write a file beside `path`, flush it to the disk, check it, and rename it."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-0")
     try:
         write(temporary)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        if check is not None:
+            check(temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)

@@ -62,7 +62,9 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def path_length_penalty(lengths: Tensor, running_mean: Tensor) -> tuple[Tensor, Tensor]:
+def path_length_penalty(
+    lengths: Tensor, running_mean: Tensor, batch_mean: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Compare path lengths with their running mean.
 
     Parameters
@@ -71,14 +73,21 @@ def path_length_penalty(lengths: Tensor, running_mean: Tensor) -> tuple[Tensor, 
         (N,) from `path_lengths`.
     running_mean
         Scalar kept from the call before, 0 at the start.
+    batch_mean
+        Mean length of the whole batch, a scalar without gradient, where `lengths` are a share of it. The
+        gradients of all shares then average to that of the batch, which flows through the mean, too.
 
     Returns
     -------
     tuple[Tensor, Tensor]
         Penalties (N,), and the new running mean, detached.
     """
-    mean = running_mean.lerp(lengths.mean(), PATH_LENGTH_DECAY)
-    return (lengths - mean).square(), mean.detach()
+    if batch_mean is None:
+        mean = running_mean.lerp(lengths.mean(), PATH_LENGTH_DECAY)
+        return (lengths - mean).square(), mean.detach()
+    mean = running_mean.lerp(batch_mean, PATH_LENGTH_DECAY)
+    through_mean = 2 * PATH_LENGTH_DECAY * (batch_mean - mean) * (lengths - lengths.detach())
+    return (lengths - mean).square() - through_mean, mean
 
 
 def lazy_adam(network: nn.Module, learning_rate: float, regularized_every: int | None) -> torch.optim.Adam:

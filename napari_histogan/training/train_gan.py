@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,43 +13,45 @@ from torch import Tensor
 from torch.autograd import backward
 
 from napari_histogan.config import TrainGanConfig
-from napari_histogan.errors import ConfigError, Stopped, TrainingDiverged
-from napari_histogan.models.ada import AugmentPipe
-from napari_histogan.models.device import Compute, resolve
-from napari_histogan.models.stylegan2 import (
-    Discriminator,
-    DiscriminatorSpec,
-    Generator,
-    GeneratorSpec,
-    save_discriminator,
-    save_generator,
-)
+from napari_histogan.errors import ConfigError, Stopped
+from napari_histogan.models.device import resolve
+from napari_histogan.models.stylegan2 import Discriminator, Generator
 from napari_histogan.progress import Reporter
-from napari_histogan.slides.patches import PatchSource
-from napari_histogan.training.checkpoint import CheckpointStore, State, capture_rng, restore_rng
+from napari_histogan.slides.patches import OrderedPatches, PatchSource
+from napari_histogan.training.checkpoint import CheckpointStore, capture_rng, restore_rng
+from napari_histogan.training.event_files import EventFiles
 from napari_histogan.training.gan_losses import (
-    complete_gradients,
     discriminator_loss,
     ema_decay,
     generator_loss,
-    lazy_adam,
     path_length_penalty,
     path_lengths,
     r1_penalty,
     update_ema,
 )
+from napari_histogan.training.gan_networks import build_networks
 from napari_histogan.training.gan_preview import GanPreview, Pictures
+from napari_histogan.training.gan_result import finish_result, write_result
+from napari_histogan.training.gan_run import ADA_EVERY, GanRun, Share
+from napari_histogan.training.gan_warnings import GanWatch
+from napari_histogan.training.team import SilentReporter, Team
 
 logger = logging.getLogger(__name__)
 
 RESULT = "result"
-ADA_EVERY = 4
+EVENT_FILES = "tensorboard"
 
 
 def train_gan(
-    patches: PatchSource, config: TrainGanConfig, reporter: Reporter, init: Generator | None = None
+    patches: PatchSource,
+    config: TrainGanConfig,
+    reporter: Reporter,
+    init: Generator | None = None,
+    init_discriminator: Discriminator | None = None,
 ) -> Path:
     """Train a generator and its discriminator, or go on with a stopped training in the same run folder.
+
+    With several devices each process calls this with the same arguments; the first alone reports and writes.
 
     Parameters
     ----------
@@ -62,13 +62,15 @@ def train_gan(
     reporter
         Its run folder takes ``checkpoints/``, ``previews/``, and ``result/``.
     init
-        Generator to start from; its sizes replace those of the config.
+        Generator to start from, of the patches' size or a smaller one; its sizes replace those of the config.
+    init_discriminator
+        The opponent that it had; None starts with a random one.
 
     Returns
     -------
     Path
         Folder with ``generator.safetensors`` (the averaged generator), ``generator.json`` (how to build it,
-        mpp, kimg, quality), and ``discriminator.safetensors``.
+        mpp, kimg, quality), ``discriminator.safetensors``, and ``checkpoints.json`` (what else is there).
 
     Raises
     ------
@@ -79,275 +81,161 @@ def train_gan(
     Stopped
         If the reporter asked for it; the state was saved.
     """
-    compute = resolve(config)
+    check_enough_patches(patches, config.batch)
+    team = Team.start(config.devices, resolve(config))
+    if not team.leads:
+        reporter = SilentReporter(reporter.run_dir)
     torch.manual_seed(config.seed)
-    run = _Run.start(patches, config, compute, init)
+    run = GanRun.start(config, team, build_networks(patches.patch_px, config, init, init_discriminator))
     store = CheckpointStore(reporter.run_dir / "checkpoints", config.keep_checkpoints)
-    preview = GanPreview(
-        patches,
-        run.average,
-        batch=config.batch,
-        seed=config.seed,
-        dtype=compute.dtype,
-        reporter=reporter,
-    )
+    events = EventFiles(reporter.run_dir / EVENT_FILES) if config.tensorboard and team.leads else None
+    watch, result = GanWatch(config.ada_target), reporter.run_dir / RESULT
+    preview = _preview(patches, run, reporter) if team.leads else None
     if (saved := store.load_latest()) is not None:
         run.load_state_dict(saved.state)
         patches.load_state_dict(saved.state["patches"])
         restore_rng(saved.state["rng"])
         logger.info("Going on after %d images.", run.images)
-    logger.info("Training on %s.", compute)
-    G, D, total = run.generator, run.discriminator, round(config.kimg * 1000)
-    parts = config.batch // (config.micro_batch or config.batch)
-    saved_at = time.monotonic()
-    tick = _Tick(run.images)
+    read = _share_of(patches, config.batch, team)
+    team.wait()  # nobody writes a checkpoint before all have read the last
+    logger.info("Training on %s, process %d of %d.", team.compute, team.rank + 1, team.size)
+    G, D, total, shares = run.generator, run.discriminator, round(config.kimg * 1000), run.shares
+    saved_at, tick = time.monotonic(), _Tick(run.images)
 
     while run.images < total:
-        real = _to_tensor(patches.next_batch(config.batch), compute.device)
-        micro = real.chunk(parts)
+        real = _to_tensor(read(), team.compute.device)
+        micro = {share: real[part :: len(shares)] for part, share in enumerate(shares)}
 
         # Generator: make D take fakes for real.
-        _only(G, D)
-        for images in micro:
-            logits = run.judge(run.synthesize(len(images)))
-            backward(generator_loss(logits) / parts)
-        run.step(run.optimizer_g, G)
-
-        # Generator, now and then: equal steps in w shall change the picture equally.
-        if config.path_length_weight > 0 and run.iteration % config.path_length_every == 0:
-            for images in micro:
-                ws = run.styles(max(len(images) // 2, 1))
-                fakes = G.synthesis(ws, "random", dtype=compute.dtype)
-                lengths = path_lengths(fakes, ws, torch.randn_like(fakes))
-                penalty, run.path_mean = path_length_penalty(lengths, run.path_mean)
-                weight = config.path_length_weight * config.path_length_every / parts
-                backward(penalty.mean() * weight)
+        if run.images >= run.warmup_images:
+            _only(G, D)
+            draws = run.draw()
+            for share in shares:
+                logits = run.judge(run.synthesize(draws, share), draws.fakes, share)
+                backward(generator_loss(logits) / len(shares))
             run.step(run.optimizer_g, G)
+
+            # Generator, now and then: equal steps in w shall change the picture equally.
+            if config.path_length_weight > 0 and run.iteration % config.path_length_every == 0:
+                _even_out_paths(run, shares)
+                run.step(run.optimizer_g, G)
 
         # Discriminator: tell fakes from real patches.
         _only(D, G)
-        for images in micro:
+        draws = run.draw()
+        for share, images in micro.items():
             with torch.no_grad():
-                fakes = run.synthesize(len(images))
-            fake_logits, real_logits = run.judge(fakes), run.judge(images)
-            backward(discriminator_loss(real_logits, fake_logits) / parts)
+                fakes = run.synthesize(draws, share)
+            fake_logits = run.judge(fakes, draws.fakes, share)
+            real_logits = run.judge(images, draws.reals, share)
+            backward(discriminator_loss(real_logits, fake_logits) / len(shares))
             run.signs.append(real_logits.detach().sign().mean().item())
             tick.add(fake_logits, real_logits)
         run.step(run.optimizer_d, D)
 
         # Discriminator, now and then: no steep slopes around real patches.
         if config.r1_gamma > 0 and run.iteration % config.r1_every == 0:
-            for images in micro:
+            draws = run.draw()
+            for share, images in micro.items():
                 leaf = images.detach().requires_grad_()
-                real_logits = run.judge(leaf)
+                real_logits = run.judge(leaf, draws.reals, share, twice=True)
                 r1 = r1_penalty(real_logits, leaf)
-                backward(r1.mean() * (config.r1_gamma / 2 * config.r1_every / parts))
+                backward(r1.mean() * (config.r1_gamma / 2 * config.r1_every / len(shares)))
                 run.signs.append(real_logits.detach().sign().mean().item())
-                tick.r1 = r1.mean().item()
+                tick.add_r1(r1)
             run.step(run.optimizer_d, D)
 
-        rampup = 0.0 if init is not None else config.ema_rampup
-        update_ema(run.average, G, ema_decay(config.batch, run.images, config.ema_kimg, rampup))
+        update_ema(run.average, G, ema_decay(config.batch, run.images, config.ema_kimg, run.ema_rampup))
         run.images += config.batch
         run.iteration += 1
         if run.iteration % ADA_EVERY == 0:
             run.adapt_augmentation()
         reporter.progress(run.images / 1000, config.kimg, "kimg", "Training the generator")
 
-        if run.images - tick.first_image >= config.tick_kimg * 1000 or run.images >= total:
-            figures = tick.figures(run) | preview.show(run.images)
-            reporter.metric(run.images, **figures)
-            run.score = figures["sliced_wasserstein"]
-            _write_result(run, patches.mpp, reporter.run_dir / RESULT)
+        done = run.images >= total
+        if run.images - tick.first_image >= config.tick_kimg * 1000 or done:
+            figures = tick.figures(run)
+            if preview is not None:
+                figures |= preview.show(run.images)
+                reporter.metric(run.images, **figures)
+                run.score = figures["sliced_wasserstein"]
+                write_result(run, patches.mpp, result)
+                for message in watch.news(figures):
+                    reporter.warn(message)
+            if events is not None:
+                events.write(run.images, figures)
             tick = _Tick(run.images)
-        stop = reporter.should_stop() and run.images < total
-        if stop or time.monotonic() - saved_at > config.checkpoint_minutes * 60 or run.images >= total:
+        late = time.monotonic() - saved_at > config.checkpoint_minutes * 60
+        stop, save = team.agree(reporter.should_stop() and not done, late)
+        if stop or save or done:
             state = run.state_dict() | {"patches": patches.state_dict(), "rng": capture_rng()}
-            store.save(run.images, state, run.score)
+            if team.leads:
+                store.save(run.images, state | {"mpp": patches.mpp}, run.score)
             saved_at = time.monotonic()
         if stop:
             raise Stopped(f"stopped after {run.images / 1000:.1f} of {config.kimg:g} kimg; resume to go on")
 
-    _write_result(run, patches.mpp, reporter.run_dir / RESULT)
-    return reporter.run_dir / RESULT
+    if team.leads:
+        finish_result(run, patches.mpp, result)
+    if events is not None:
+        events.close()
+    team.wait()
+    return result
 
 
-@dataclass
-class _Run:
-    """The networks in training and everything else that a checkpoint must hold."""
-
-    config: TrainGanConfig
-    compute: Compute
-    generator: Generator
-    discriminator: Discriminator
-    average: Generator
-    optimizer_g: torch.optim.Adam
-    optimizer_d: torch.optim.Adam
-    path_mean: Tensor
-    augment: AugmentPipe = field(default_factory=AugmentPipe)
-    images: int = 0
-    iteration: int = 0
-    ada_p: float = 0.0
-    signs: list[float] = field(default_factory=list)
-    score: float | None = None
-
-    @classmethod
-    def start(
-        cls, patches: PatchSource, config: TrainGanConfig, compute: Compute, init: Generator | None
-    ) -> _Run:
-        """Build fresh networks, or take over those of `init`."""
-        generator, discriminator = build_networks(patches.patch_px, config, init)
-        generator.to(compute.device).train()
-        discriminator.to(compute.device).train()
-        average = copy.deepcopy(generator).eval().requires_grad_(False)
-        return cls(
-            config,
-            compute,
-            generator,
-            discriminator,
-            average,
-            lazy_adam(
-                generator,
-                config.learning_rate,
-                config.path_length_every if config.path_length_weight > 0 else None,
-            ),
-            lazy_adam(discriminator, config.learning_rate, config.r1_every if config.r1_gamma > 0 else None),
-            torch.zeros([], device=compute.device),
-        )
-
-    def styles(self, n: int) -> Tensor:
-        """Draw styles (n, num_ws, w_dim), with the config's probability mixed of two latents."""
-        mapping, spec = self.generator.mapping, self.generator.spec
-        ws: Tensor = mapping(torch.randn(n, spec.z_dim, device=self.compute.device))
-        if torch.rand([]) < self.config.style_mixing:
-            cut = int(torch.randint(1, spec.num_ws, []))
-            other = mapping(torch.randn(n, spec.z_dim, device=self.compute.device), track_mean=False)
-            ws = torch.cat([ws[:, :cut], other[:, cut:]], dim=1)
-        return ws
-
-    def synthesize(self, n: int) -> Tensor:
-        """Draw fake patches (n, 3, S, S), about [-1, 1]."""
-        images: Tensor = self.generator.synthesis(self.styles(n), "random", dtype=self.compute.dtype)
-        return images
-
-    def judge(self, images: Tensor) -> Tensor:
-        """Return the logits (N, 1) of images (N, 3, S, S), real and fake alike seen through augmentation."""
-        if self.ada_p > 0:
-            images = self.augment(images, self.ada_p)
-        logits: Tensor = self.discriminator(images, dtype=self.compute.dtype)
-        return logits
-
-    def step(self, optimizer: torch.optim.Adam, network: torch.nn.Module) -> None:
-        """Step an optimizer with the gradients collected, unless one of them is not finite."""
-        gradients = complete_gradients(network)
-        if not torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()):
-            raise TrainingDiverged(
-                f"a gradient is not finite after {self.images / 1000:.1f} kimg",
-                "finite gradients",
-                "start a new run with a larger r1_gamma, a smaller learning_rate, or precision float32; "
-                "the last good generator lies in the run folder",
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def adapt_augmentation(self) -> None:
-        """Move p toward the point where D is as sure of itself as the target says (section 3.1 of ADA)."""
-        if self.config.ada_target > 0 and self.signs:
-            seen = self.config.batch * ADA_EVERY / (self.config.ada_kimg * 1000)
-            direction = float(np.sign(np.mean(self.signs) - self.config.ada_target))
-            self.ada_p = max(0.0, self.ada_p + direction * seen)
-        self.signs.clear()
-
-    def state_dict(self) -> State:
-        """Return what `load_state_dict` needs to go on bit for bit."""
-        return {
-            "spec": self.generator.spec.to_dict(),
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer_g": self.optimizer_g.state_dict(),
-            "optimizer_d": self.optimizer_d.state_dict(),
-            "path_mean": self.path_mean,
-            "images": self.images,
-            "iteration": self.iteration,
-            "ada_p": self.ada_p,
-            "signs": list(self.signs),
-            "score": self.score,
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Go on from a state."""
-        if state["spec"] != self.generator.spec.to_dict():
-            raise ConfigError(
-                "the checkpoints in this run folder are of networks of other sizes",
-                "the config that the run was started with",
-                "start a new run for other sizes",
-            )
-        for name in ("generator", "discriminator", "average", "optimizer_g", "optimizer_d"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("images", "iteration", "ada_p", "score"):
-            setattr(self, name, state[name])
-        self.path_mean = state["path_mean"].to(self.compute.device)
-        self.signs = list(state["signs"])
-
-
-def build_networks(
-    patch_px: int, config: TrainGanConfig, init: Generator | None = None
-) -> tuple[Generator, Discriminator]:
-    """Build the generator and discriminator of a config, with random weights or those of `init`.
-
-    Raises
-    ------
-    ConfigError
-        If `init` paints another size, or the batch cannot be divided as asked.
-    """
-    if config.micro_batch and config.batch % config.micro_batch:
+def check_enough_patches(patches: PatchSource, batch: int) -> None:
+    """Raise ``ConfigError`` if a source says that it has fewer different patches than a batch."""
+    there = patches.distinct if isinstance(patches, OrderedPatches) else batch
+    if there < batch:
         raise ConfigError(
-            f"batch {config.batch} is no multiple of micro_batch {config.micro_batch}", "a divisor of batch"
+            f"there are {there:,} patches of {patches.patch_px} px that do not overlap, fewer than a batch",
+            f"{batch} patches or more",
+            "add slides, or take smaller patches or a smaller batch",
         )
-    part = config.micro_batch or config.batch
-    group = next(g for g in (4, 3, 2, 1) if part % g == 0)
-    if init is None:
-        spec = GeneratorSpec(
-            z_dim=config.z_dim,
-            c_dim=0,
-            w_dim=config.w_dim,
-            img_resolution=patch_px,
-            mapping_layers=config.mapping_layers,
-            channel_base=config.channel_base,
-            channel_max=config.channel_max,
-        )
-        generator = Generator(spec)
-    else:
-        spec = init.spec
-        if spec.img_resolution != patch_px or spec.img_channels != 3 or spec.c_dim:
-            raise ConfigError(
-                f"the generator to start from paints {spec.img_resolution} px with {spec.img_channels} "
-                f"colors and {spec.c_dim} labels, the patches have {patch_px} px",
-                "the same size, 3 colors, no labels",
-                "choose patches of its size, or start from random weights",
-            )
-        generator = copy.deepcopy(init).requires_grad_(True)
-    discriminator = Discriminator(
-        DiscriminatorSpec(
-            img_resolution=patch_px,
-            channel_base=spec.channel_base,
-            channel_max=spec.channel_max,
-            conv_clamp=spec.conv_clamp,
-            mbstd_group_size=group,
-        )
-    )
-    return generator, discriminator
+
+
+def _even_out_paths(run: GanRun, shares: list[Share]) -> None:
+    """Collect the gradients of path length regularization from half the batch."""
+    config, G = run.config, run.generator
+    each = max(config.batch // run.team.size // len(shares) // 2, 1)
+    draws = run.draw(each * run.team.size * len(shares))
+
+    def lengths(share: Share, first: bool) -> Tensor:
+        ws = run.styles(draws, share, track=first and share[0] < run.team.size)
+        fakes = G.synthesis(ws, noise=run.noise(draws, share), dtype=run.team.compute.dtype)
+        chance = torch.Generator(fakes.device).manual_seed(draws.fakes)
+        directions = torch.randn((len(draws.z), *fakes.shape[1:]), generator=chance, device=fakes.device)
+        return path_lengths(fakes, ws, directions[share[0] :: share[1]])
+
+    # The penalty needs the mean of the whole batch before the first of several shares is differentiated.
+    alone = len(shares) == 1
+    seen = [lengths(share, first=True).detach().mean() for share in shares] if not alone else []
+    mean, before = run.team.mean(torch.stack(seen).mean()) if seen else None, run.path_mean
+    for share in shares:
+        found = lengths(share, first=alone)
+        if alone and run.team.size > 1:
+            mean = run.team.mean(found.detach().mean())
+        penalty, run.path_mean = path_length_penalty(found, before, mean)
+        backward(penalty.mean() * (config.path_length_weight * config.path_length_every / len(shares)))
+
+
+def _share_of(patches: PatchSource, batch: int, team: Team) -> Callable[[], Pictures]:
+    """Return a function that reads this process's patches of the next batch."""
+    if team.size > 1 and isinstance(patches, OrderedPatches):
+        patches.take_share(team.rank, team.size)
+        return lambda: patches.next_batch(batch // team.size)
+    return lambda: patches.next_batch(batch)[team.rank :: team.size]
 
 
 class _Tick:
     """What was seen since the last report."""
 
     def __init__(self, first_image: int) -> None:
-        self.first_image, self.r1 = first_image, 0.0
+        self.first_image = first_image
         self._fake: list[float] = []
         self._real: list[float] = []
         self._sign: list[float] = []
+        self._r1: list[float] = []
         self._since = time.perf_counter()
 
     def add(self, fake_logits: Tensor, real_logits: Tensor) -> None:
@@ -355,15 +243,19 @@ class _Tick:
         self._real.append(real_logits.detach().mean().item())
         self._sign.append(real_logits.detach().sign().mean().item())
 
-    def figures(self, run: _Run) -> dict[str, float]:
+    def add_r1(self, penalties: Tensor) -> None:
+        self._r1.append(penalties.detach().mean().item())
+
+    def figures(self, run: GanRun) -> dict[str, float]:
+        """Return means over all processes; every process must call it."""
         kimg = (run.images - self.first_image) / 1000
+        each = self._fake, self._real, self._sign, self._r1
+        seen = [float(np.mean(values)) if values else 0.0 for values in each]
+        means = run.team.mean(run.path_mean.new_tensor(seen)).tolist()
         return {
             "kimg": run.images / 1000,
             "seconds_per_kimg": (time.perf_counter() - self._since) / kimg,
-            "score_fake": float(np.mean(self._fake)),
-            "score_real": float(np.mean(self._real)),
-            "sign_real": float(np.mean(self._sign)),
-            "r1": self.r1,
+            **dict(zip(("score_fake", "score_real", "sign_real", "r1"), means, strict=True)),
             "ada_p": run.ada_p,
         }
 
@@ -378,8 +270,12 @@ def _to_tensor(pictures: Pictures, device: torch.device) -> Tensor:
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
 
 
-def _write_result(run: _Run, mpp: float | None, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    extra: dict[str, Any] = {"mpp": mpp, "kimg": run.images / 1000, "sliced_wasserstein": run.score}
-    save_generator(folder / "generator.safetensors", run.average, extra)
-    save_discriminator(folder / "discriminator.safetensors", run.discriminator)
+def _preview(patches: PatchSource, run: GanRun, reporter: Reporter) -> GanPreview:
+    return GanPreview(
+        patches,
+        run.average,
+        batch=run.config.micro_batch or run.config.batch // run.config.devices,
+        seed=run.config.seed,
+        dtype=run.team.compute.dtype,
+        reporter=reporter,
+    )
