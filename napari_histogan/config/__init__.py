@@ -11,6 +11,7 @@ from __future__ import annotations
 from napari_histogan.config.files import dump_config, load_config, make_config
 from napari_histogan.config.generator import ImportGanConfig, SampleImagesConfig, TrainGanConfig
 from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
+from napari_histogan.config.real_patches import InvertPatchesConfig
 from napari_histogan.config.segmentation import (
     EvaluateConfig,
     MergeCorrectionsConfig,
@@ -26,6 +27,7 @@ __all__ = [
     "EvaluateConfig",
     "ExtractPatchesConfig",
     "ImportGanConfig",
+    "InvertPatchesConfig",
     "MergeCorrectionsConfig",
     "Precision",
     "PredictHeatmapConfig",
@@ -49,6 +51,7 @@ STAGES: dict[str, type[StageConfig]] = {
         TrainGanConfig,
         ImportGanConfig,
         SampleImagesConfig,
+        InvertPatchesConfig,
         TrainPixelClassifierConfig,
         SynthesizeDatasetConfig,
         TrainSegmenterConfig,

@@ -1,0 +1,129 @@
+"""Stages beside the main flow: what comes in where people bring it, one function per stage.
+
+::
+
+    invert_patches: real patches -> samples (then on as drawn ones: paint -> train_pixel_classifier ...)
+
+The functions are registered, and run, with those of :mod:`~napari_histogan.pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_histogan import config as c
+from napari_histogan.errors import ConfigError, SlideNotFound, SlideTooSmall
+from napari_histogan.geometry import Region
+from napari_histogan.inference.real_patches import ReadPatch, quality
+from napari_histogan.inference.real_patches import invert_patches as search_patches
+from napari_histogan.models.generator_file import DISCRIMINATOR_FILE, load_discriminator, load_generator
+from napari_histogan.progress import Reporter
+from napari_histogan.project.artifacts import Artifact, Parent
+from napari_histogan.project.store import Project
+from napari_histogan.slides.patch_plan import PatchPlan
+from napari_histogan.slides.picture import read_picture
+from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader
+from napari_histogan.stage_inputs import generator_mpp, open_entry, patch_stream, stage_input
+
+SUFFIXES = (*PICTURE_SUFFIXES, ".tif", ".tiff")
+"""Of pictures in a folder."""
+
+
+def invert_patches(project: Project, config: c.InvertPatchesConfig, reporter: Reporter) -> Artifact:
+    """Find real patches in the generator, so that they are painted and used like drawn samples."""
+    source = stage_input(project, reporter, config.generator, "generator")
+    generator, mpp = load_generator(source.path), generator_mpp(source)
+    side = generator.spec.img_resolution
+    judge = source.path / DISCRIMINATOR_FILE
+    parents: list[Artifact | Parent] = [source]
+    with ExitStack() as held:
+        if config.paths:
+            read, count = _pictures(config.paths, side, reporter)
+        elif config.places:
+            slide = held.enter_context(open_entry(project.slide(config.slide)))
+            read, count = _places(slide, config.centers(), side, mpp)
+        else:
+            planned = stage_input(project, reporter, config.patches, "patches")
+            parents.append(planned)
+            plan = replace(PatchPlan.load(planned.path), patch_px=side, mpp=mpp)
+            plan_config = c.make_config(c.ExtractPatchesConfig, planned.config, planned.id)
+            stream = held.enter_context(closing(patch_stream(plan, plan_config, config.seed, dihedral=False)))
+            read, count = stream.patch, config.count
+        out = search_patches(
+            generator,
+            read,
+            count,
+            config,
+            reporter,
+            discriminator=load_discriminator(judge) if judge.exists() else None,
+            generator_hash=source.hash,
+            mpp=mpp,
+        )
+    with project.new_artifact("samples", config, reporter, parents) as draft:
+        draft.take(out)
+        draft.summary.update(quality(draft.path))
+    return draft.result
+
+
+def _pictures(paths: tuple[Path, ...], side: int, reporter: Reporter) -> tuple[ReadPatch, int]:
+    """Return the middles of pictures; refuse what is missing, unreadable, or too small."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists() or path == Path():
+            raise ConfigError(f"there is no picture at {path}", "picture files or folders", "check the path")
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        )
+        if not inside:
+            raise SlideNotFound(
+                f"there are no pictures in {path}", "PNG, JPEG, or TIFF files", "choose another folder"
+            )
+        files += inside
+    larger = 0
+    for file in files:
+        height, width = read_picture(file).shape[:2]
+        if min(height, width) < side:
+            raise SlideTooSmall(
+                f"{file.name} has {height} x {width} pixels",
+                f"at least {side} a side, the size that the generator paints",
+                "cut it larger, or leave it out",
+            )
+        larger += max(height, width) > side
+    if larger:
+        reporter.warn(
+            f"{larger} of {len(files)} pictures are larger than {side} px; the middle of each is taken, at "
+            "the resolution that it has"
+        )
+    return (lambda k: _middle(read_picture(files[k]), side)), len(files)
+
+
+def _middle(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Cut the middle out of a picture (H, W, 3)."""
+    y, x = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+    return picture[y : y + side, x : x + side]
+
+
+def _places(
+    slide: SlideReader, centers: list[tuple[float, float]], side: int, mpp: float
+) -> tuple[ReadPatch, int]:
+    """Return patches around places in a slide; refuse places outside of it."""
+    slide.check_resolution(mpp)
+    size = slide.size_at(mpp)
+    regions = []
+    for x, y in centers:
+        if x >= size.width * mpp or y >= size.height * mpp:
+            raise ConfigError(
+                f"the place {x:g}, {y:g} um is outside of the slide {slide.path.name}",
+                f"x below {size.width * mpp:.0f} and y below {size.height * mpp:.0f} um",
+                "choose a place in the slide",
+            )
+        regions.append(Region(round(y / mpp) - side // 2, round(x / mpp) - side // 2, side, side))
+    reads: list[Callable[[], NDArray[np.uint8]]] = [partial(slide.read_at, r, mpp) for r in regions]
+    return (lambda k: reads[k]()), len(reads)
