@@ -118,6 +118,7 @@ class RunReporter:
         self._started = time.monotonic()
         self._fd = os.open(self.run_dir / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._stop_requested = False
+        self._cut = _ends_within_a_line(self.run_dir / "events.jsonl")
 
     def close(self) -> None:
         """Close the event file."""
@@ -128,10 +129,12 @@ class RunReporter:
         self._stop_requested = True
 
     def event(self, kind: str, **data: Any) -> None:
-        """Append one event; each line is written by one system call, so that none is cut."""
+        """Append one event by one system call; a line that a kill or a full disk cut is closed first."""
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **_finite(data)}, default=str)
+        data_out = (b"\n" if self._cut else b"") + line.encode() + b"\n"
         with suppress(OSError):  # a full disk must not end the work that it would be told of
-            os.write(self._fd, line.encode() + b"\n")
+            written = os.write(self._fd, data_out)
+            self._cut = written < len(data_out) and (written > 1 or not self._cut)
 
     def progress(self, done: float, total: float, unit: str = "", message: str = "") -> None:
         """Append a progress event with the seconds left, at most one per interval."""
@@ -166,6 +169,15 @@ class RunReporter:
     def should_stop(self) -> bool:
         """Whether a stop was requested by a signal or by the stop file."""
         return self._stop_requested or (self.run_dir / STOP_FILE).exists()
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether the last line of a file lacks its end, as after a kill in the middle of a write."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _finite(data: dict[str, Any]) -> dict[str, Any]:

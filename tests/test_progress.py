@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 
 import pytest
@@ -86,3 +87,33 @@ def test_quiet_reporter_asks_its_function(tmp_path):
     asked = iter([False, True])
     reporter = QuietReporter(tmp_path, stop_when=lambda: next(asked))
     assert [reporter.should_stop(), reporter.should_stop()] == [False, True]
+
+
+def test_a_line_that_a_kill_cut_is_closed_before_the_next_one(tmp_path):
+    (tmp_path / "events.jsonl").write_bytes(b'{"kind": "metric", "step": 1}\n{"kind": "met')
+    reporter = RunReporter(tmp_path)
+    reporter.metric(2)
+    reporter.metric(3)
+    reporter.close()
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert lines[1] == '{"kind": "met'
+    assert [json.loads(line)["step"] for line in (lines[0], *lines[2:])] == [1, 2, 3]
+
+
+def test_a_line_that_a_full_disk_cut_is_closed_before_the_next_one(tmp_path):
+    resource = pytest.importorskip("resource")
+    reporter = RunReporter(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        reporter.metric(1)
+        reporter.metric(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    reporter.metric(3)
+    reporter.close()
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[1])["step"] == 3
