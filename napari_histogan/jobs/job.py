@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_histogan.config import StageConfig
-from napari_histogan.errors import JobError, ProjectDamaged
+from napari_histogan.errors import ConfigError, JobError, ProjectDamaged
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors, write_json
 from napari_histogan.project.runs import (
@@ -34,6 +34,9 @@ PROCESS_FILE = "process.json"
 """Written by whoever starts the worker, so that one that dies at once is noticed."""
 
 LOG_FILE = "log.txt"
+
+LAST_WORDS = 5
+"""Lines of the log that are told of a worker that died without a word."""
 
 SILENCE_S = 30.0
 """A job on another machine counts as dead when its heartbeat is older than this many seconds."""
@@ -103,7 +106,7 @@ class Job:
     def __init__(self, run_dir: Path | str) -> None:
         self.run_dir = Path(os.path.abspath(run_dir))
         number = run_number(self.project_root, self.run_dir)
-        if number is None or not (self.run_dir / "config.toml").exists():
+        if number is None or not self.run_dir.is_dir():
             raise JobError(f"{run_dir} is not a run", "a folder such as PROJECT/runs/0007-train-gan")
         self.number: int = number
         self.stage: str = self.run_dir.name.split("-", 1)[1].replace("-", "_")
@@ -121,6 +124,14 @@ class Job:
         """Return the config that the stage was started with."""
         return read_run_config(self.run_dir)
 
+    def unreadable(self) -> str:
+        """Return why the run's settings cannot be read, as a sentence; "" if they can."""
+        try:
+            self.config()
+        except (ConfigError, JobError, OSError) as error:
+            return str(error)
+        return ""
+
     def status(self) -> JobStatus:
         """Return the present status; a job whose process died is "failed", whatever its file says."""
         status = self._told_status()
@@ -130,7 +141,11 @@ class Job:
         status = self._told_status()
         if status.state not in ("queued", "running"):
             return status
-        error = {"type": "ProcessDied", "message": DIED.format(log=LOG_FILE)}
+        message = DIED.format(log=LOG_FILE)
+        last_words = self.tail_log(LAST_WORDS).strip()
+        if last_words:
+            message += f" Its last lines:\n{last_words}"
+        error = {"type": "ProcessDied", "message": message}
         return replace(status, state="failed", error=error)
 
     def is_alive(self) -> bool:
@@ -151,7 +166,7 @@ class Job:
     def progress(self) -> Progress | None:
         """Return the newest progress, or None before the first."""
         path = self.run_dir / "events.jsonl"
-        with suppress(OSError):
+        with suppress(OSError, KeyError, TypeError, ValueError):
             tail = max(0, path.stat().st_size - 65536)
             for event in reversed(load_events(path, tail)[0]):
                 if event.get("kind") == "progress":

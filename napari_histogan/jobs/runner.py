@@ -18,6 +18,7 @@ from napari_histogan.jobs.environment import child_environment
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors
+from napari_histogan.project.reads import settled
 from napari_histogan.project.runs import run_folders, write_status
 from napari_histogan.project.store import Project
 
@@ -56,7 +57,7 @@ def start_job(
         If the process cannot be started.
     """
     project = Project.open(project_root)
-    job = Job(project.new_run(with_absolute_paths(config)))
+    job = Job(project.new_run(settled(project, with_absolute_paths(config))))
     _launch(job, nice, pipeline)
     return job
 
@@ -81,6 +82,12 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
         )
     if status.state in ("done", "queued", "running"):
         return job
+    if not (job.run_dir / "config.toml").is_file():
+        raise JobError(
+            f"{job.run_dir.name} cannot go on: its config.toml is missing",
+            "the settings that it began with",
+            "start the stage anew",
+        )
     for name in (STOP_FILE, PROCESS_FILE):
         with suppress(FileNotFoundError):
             (job.run_dir / name).unlink()
@@ -101,20 +108,21 @@ def find_unfinished(project_root: Path | str, config: StageConfig) -> Job | None
 
     This is what lets the same command go on where it was stopped.
     """
-    config = with_absolute_paths(config)
+    project = Project.open(project_root)
+    config = settled(project, with_absolute_paths(config))
     for job in reversed(list_jobs(project_root)):
         if job.stage == config.stage:
             status = job.status()
             open_end = not status.library and status.state != "done"
-            return job if open_end and _has_config(job, config) else None
+            return job if open_end and _has_config(project, job, config) else None
     return None
 
 
-def _has_config(job: Job, config: StageConfig) -> bool:
+def _has_config(project: Project, job: Job, config: StageConfig) -> bool:
     """Whether a run has a config; one that this version cannot read has another."""
     try:
-        return job.config() == config
-    except ConfigError:
+        return settled(project, job.config()) == config
+    except (ConfigError, JobError, OSError):
         return False
 
 

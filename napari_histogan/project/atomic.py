@@ -21,6 +21,9 @@ TEMPORARY = ".tmp-"
 RESERVE_BYTES = 8 << 20
 """Space that a check leaves free, so that status files and masks can still be written."""
 
+READ_TRIES, READ_PAUSE_S = 20, 0.01
+"""How often, and after how many seconds, a file that could not be opened is asked for again."""
+
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -85,6 +88,22 @@ def write_json(path: Path, value: Any, durable: bool = True) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode(), durable=durable)
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file that another process may be replacing; Windows refuses for that moment.
+
+    Raises
+    ------
+    OSError
+        As ``Path.read_bytes``; a ``PermissionError`` only when it lasts.
+    """
+    for _ in range(READ_TRIES - 1):
+        try:
+            return path.read_bytes()
+        except PermissionError:
+            time.sleep(READ_PAUSE_S)
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file of the project.
 
@@ -94,7 +113,7 @@ def read_json(path: Path) -> Any:
         If it is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except (OSError, ValueError) as error:
         raise ProjectDamaged(
             f"{path} cannot be read: {error}", "a JSON file", "restore it from a backup"

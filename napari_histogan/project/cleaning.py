@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,11 +17,15 @@ from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.atomic import TEMPORARY, storage_errors
 from napari_histogan.project.corrections import CORRECTIONS
 from napari_histogan.project.locks import FOLDER as LOCKS
+from napari_histogan.project.locks import ProjectLock
 from napari_histogan.project.masks import MASKS
 from napari_histogan.project.runs import RUNS, process_started, read_status, run_folders
 
 SETTLED_S = 60.0
 """Half-written things younger than this many seconds are left alone, whoever made them."""
+
+ELSEWHERE_S = 3600.0
+"""A job of another machine counts as at work for this many seconds after its heartbeat; clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
     """Return what can be removed from a project.
 
     Half-written files of processes that ended; checkpoints of runs whose result is there;
-    numbers that were claimed by a process that ended.
+    numbers that were claimed by a process that ended.  While another machine works in the
+    project, half-written things stay: whether its processes live cannot be seen from here.
 
     Parameters
     ----------
@@ -57,12 +63,13 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
     """
     found = [
         Leftover(path, "half written by a process that ended", _size(path))
-        for path in _half_written(root)
+        for path in ([] if working_elsewhere(root) else _half_written(root))
         if not _in_use(path, settled_s)
     ]
     for run in run_folders(root):
         with suppress(ProjectDamaged):
-            if read_status(run).ended_well:
+            status = read_status(run)
+            if status.ended_well and (not status.artifact or (root / status.artifact).is_dir()):
                 found += [
                     Leftover(path, "a checkpoint of a finished run", _size(path))
                     for path in sorted((run / "checkpoints").glob("*"))
@@ -74,6 +81,22 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
             for path in sorted(claims.iterdir())
             if _age(path) >= settled_s
         ]
+    return found
+
+
+def working_elsewhere(root: Path) -> list[str]:
+    """Return what another machine does here, as far as the job lock and the last signs of life tell."""
+    here = socket.gethostname()
+    lock = ProjectLock(root, "jobs", "runs a job in")
+    holder = lock.holder()
+    found = [str(holder)] if holder is not None and holder.host != here and lock.is_held() else []
+    for run in run_folders(root):
+        with suppress(ProjectDamaged, OSError):
+            status = read_status(run)
+            open_end = status.state in ("queued", "running")
+            seen = status.heartbeat or (run / "status.json").stat().st_mtime
+            if open_end and status.host not in ("", here) and time.time() - seen < ELSEWHERE_S:
+                found.append(f"{run.name} on {status.host}")
     return found
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from napari_histogan.geometry import Region
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import Parent
 from napari_histogan.project.atomic import (
+    TEMPORARY,
     read_json,
     storage_errors,
     temporary_sibling,
@@ -28,8 +32,12 @@ from napari_histogan.project.atomic import (
 )
 from napari_histogan.project.locks import now
 from napari_histogan.project.masks import read_npy, write_npy
+from napari_histogan.project.runs import process_started
 
 CORRECTIONS = "labels/corrections"
+HISTORY = "history"
+ABANDONED_S = 5.0
+"""A replacement that nobody ended within this many seconds is brought to its end by the next reader."""
 _CORRECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}")
 
 
@@ -91,7 +99,7 @@ def save_correction(root: Path, correction: Correction, classes: ClassTable) -> 
     StorageError
         If the disk is full; the stored correction is untouched.
     """
-    if not _CORRECTION_NAME.fullmatch(correction.name) or correction.name == "history":
+    if not _CORRECTION_NAME.fullmatch(correction.name) or correction.name == HISTORY:
         raise LabelError(f"a correction cannot be called {correction.name!r}", "letters, digits, _ . -")
     if correction.mask.shape != correction.region.size.shape or correction.mpp <= 0:
         raise LabelError(
@@ -102,15 +110,53 @@ def save_correction(root: Path, correction: Correction, classes: ClassTable) -> 
     folder = root / CORRECTIONS / correction.name
     temporary = temporary_sibling(folder)
     with storage_errors(folder, correction.mask.nbytes):
-        temporary.mkdir(parents=True)
-        write_npy(temporary / "mask.npy", correction.mask)
-        write_json(temporary / "region.json", correction.region_dict())
-        if folder.exists():
-            history = root / CORRECTIONS / "history"
-            history.mkdir(exist_ok=True)
-            number = sum(1 for p in history.iterdir() if p.name.startswith(correction.name + "-")) + 1
-            os.rename(folder, history / f"{correction.name}-{number}")
+        try:
+            temporary.mkdir(parents=True)
+            write_npy(temporary / "mask.npy", correction.mask)
+            write_json(temporary / "region.json", correction.region_dict())
+            _replace(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Put a whole correction in place, the one before into the history; after an error all is as before."""
+    kept = None
+    if folder.exists():
+        kept = _next_version(folder)
+        kept.parent.mkdir(exist_ok=True)
+        os.rename(folder, kept)
+    try:
         os.rename(temporary, folder)
+    except BaseException:
+        if kept is not None:
+            os.rename(kept, folder)
+        raise
+
+
+def _next_version(folder: Path) -> Path:
+    """Return where the present version of a correction goes; no two versions share a number."""
+    history = folder.parent / HISTORY
+    number = 1
+    while (history / f"{folder.name}-{number}").exists():
+        number += 1
+    return history / f"{folder.name}-{number}"
+
+
+def _finish_replacements(root: Path) -> None:
+    """Put corrections in place whose process was killed after the version before had gone to the history."""
+    folder = root / CORRECTIONS
+    for path in folder.glob(f".*{TEMPORARY}*") if folder.is_dir() else ():
+        name, _, maker = path.name[1:].partition(TEMPORARY)
+        pid = maker.partition("-")[0]
+        with suppress(OSError):
+            settled = time.time() - path.stat().st_mtime > ABANDONED_S
+            gone = not (pid.isdecimal() and process_started(int(pid)) is not None)
+            whole = (path / "region.json").is_file()
+            replaced = not (folder / name).exists() and (folder / HISTORY / f"{name}-1").exists()
+            if settled and gone and whole and replaced:
+                os.rename(path, folder / name)
 
 
 def load_corrections(root: Path) -> list[Correction]:
@@ -121,6 +167,7 @@ def load_corrections(root: Path) -> list[Correction]:
     ProjectDamaged
         If a region's files are missing or do not fit.
     """
+    _finish_replacements(root)
     return [_read_correction(folder) for folder in _correction_folders(root)]
 
 

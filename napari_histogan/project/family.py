@@ -92,14 +92,15 @@ def _reason(
     present: ContentHash,
 ) -> str:
     """Say why an artifact is behind, or nothing."""
+    own = {parent.id for parent in artifact.parents}
     for parent in artifact.parents:
         item = by_id.get(parent.id)
         if item is None:
             now = present(parent.id)
             if now != parent.hash:
                 return f"{parent.id} {'is gone' if now is None else 'was painted on since'}"
-        elif item.kind != artifact.kind and newest[item.kind].number > item.number:
+        elif item.kind != artifact.kind and newest[item.kind].id not in {item.id, *own}:
             return f"{newest[item.kind].id} is newer than {item.id}"
         elif parent.id in behind:
-            return f"{parent.id} is behind itself"
+            return f"{parent.id}, from which it was made, is out of date too"
     return ""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from napari_histogan.errors import LabelError, ProjectDamaged, StorageError
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import Parent
-from napari_histogan.project.atomic import storage_errors, write_bytes
+from napari_histogan.project.atomic import read_bytes, storage_errors, write_bytes
 
 MASKS = "labels/masks"
 _COMPRESSING = ThreadPoolExecutor(1, "mask-history")
@@ -104,12 +104,12 @@ class MaskStore:
         """
         path = self.path(index)
         try:
-            return read_npy(path.read_bytes())
+            return read_npy(read_bytes(path))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise ProjectDamaged(
-                f"{path} is not a mask: {error}", "a uint8 npy file", f"see {self._history(index)}"
+                f"{path} is not a mask: {error}", "a uint8 npy file", self._rescue(index)
             ) from error
 
     def history(self, index: int) -> list[Path]:
@@ -122,9 +122,17 @@ class MaskStore:
         return [found[version] for version in sorted(found)]
 
     def load_version(self, path: Path) -> NDArray[np.uint8]:
-        """Return one earlier version, ``(R, R)`` uint8."""
+        """Return one earlier version, ``(R, R)`` uint8; raises ``ValueError`` or ``zlib.error``."""
         data = path.read_bytes()
         return read_npy(zlib.decompress(data) if path.suffix == ".z" else data)
+
+    def _rescue(self, index: int) -> str:
+        """Say which earlier version of a damaged mask is the newest whole one."""
+        for path in reversed(self.history(index)):
+            with suppress(OSError, ValueError, zlib.error):
+                pixels = np.count_nonzero(self.load_version(path))
+                return f"paint the sample again; {path} holds the version before, {pixels:,} pixels painted"
+        return "paint the sample again, or restore a backup; the history holds no earlier version"
 
     def finish_history(self) -> None:
         """Wait until every earlier version is compressed."""

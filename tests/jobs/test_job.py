@@ -13,6 +13,7 @@ import pytest
 from napari_histogan.config import TrainGanConfig
 from napari_histogan.errors import JobError
 from napari_histogan.jobs.job import SILENCE_S, START_S, Job, Progress
+from napari_histogan.jobs.runner import find_unfinished, list_jobs, resume_job
 from napari_histogan.progress import RunReporter
 from napari_histogan.project.locks import now
 from napari_histogan.project.runs import process_started, read_status, this_process, write_status
@@ -114,3 +115,42 @@ def test_a_stop_is_a_file_that_the_reporter_sees(job: Job) -> None:
     job.request_stop()
     assert reporter.should_stop()
     reporter.close()
+
+
+def test_a_run_whose_settings_are_lost_is_listed_and_told(project: Project, job: Job) -> None:
+    second = Job(project.new_run(TrainGanConfig(kimg=7)))
+    third = Job(project.new_run(TrainGanConfig(kimg=9)))
+    strange = project.root / "runs" / "0004-fold-proteins"
+    strange.mkdir()
+    (job.run_dir / "config.toml").unlink()
+    (second.run_dir / "config.toml").write_bytes(b"\xff\x00 = ")
+    for each in (job, second, third):
+        put(each, state="stopped")
+    assert [found.number for found in list_jobs(project.root)] == [1, 2, 3, 4]
+    told = [found.unreadable() for found in list_jobs(project.root)]
+    assert "there is no config file" in told[0]
+    assert "not valid TOML" in told[1]
+    assert told[2] == ""
+    assert "not a run of a stage" in told[3]
+    found = find_unfinished(project.root, TrainGanConfig(kimg=9))
+    assert found is not None
+    assert found.number == 3
+    assert find_unfinished(project.root, TrainGanConfig()) is None
+    with pytest.raises(JobError, match=r"its config\.toml is missing"):
+        resume_job(job.run_dir)
+    assert [each.status().state for each in list_jobs(project.root)] == ["stopped"] * 3 + ["failed"]
+
+
+def test_a_progress_event_that_lacks_its_numbers_is_no_progress(job: Job) -> None:
+    (job.run_dir / "events.jsonl").write_text('{"kind": "progress", "done": null}\n')
+    assert job.progress() is None
+
+
+def test_a_worker_that_died_is_told_with_its_last_lines(job: Job) -> None:
+    put(job, state="running", **{**this_process(), "pid_started": 1.0})
+    (job.run_dir / "log.txt").write_text("\n".join(f"line {i}" for i in range(50)) + "\nKilled\n")
+    error = job.status().error
+    assert error is not None
+    assert "ended without a word" in error["message"]
+    assert error["message"].endswith("Its last lines:\nline 46\nline 47\nline 48\nline 49\nKilled")
+    assert "line 45" not in error["message"]

@@ -98,3 +98,23 @@ def test_a_tree_with_links_and_folders_can_be_synced(tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     sync_tree(tmp_path)
     assert (tmp_path / "a" / "file").read_text() == "x"
+
+
+def test_a_file_that_is_being_replaced_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Windows refuses to open a file for the moment of its replacement; other systems never do.
+    write_json(tmp_path / "a.json", {"a": 1})
+    whole, refusals = Path.read_bytes, [3]
+
+    def refuse_at_first(path: Path) -> bytes:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise PermissionError(errno.EACCES, "used by another process")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse_at_first)
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    refusals[0] = 10_000
+    with pytest.raises(ProjectDamaged, match="used by another process"):
+        read_json(tmp_path / "a.json")

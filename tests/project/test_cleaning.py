@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from napari_histogan.config import TrainGanConfig
 from napari_histogan.progress import QuietReporter
-from napari_histogan.project.cleaning import leftovers, remove
+from napari_histogan.project.cleaning import ELSEWHERE_S, leftovers, remove
 from napari_histogan.project.runs import read_status, write_status
 from napari_histogan.project.store import Project
 
@@ -85,3 +86,25 @@ def test_numbers_claimed_by_nobody_go(project: Project) -> None:
     assert leftovers(project.root) == []
     remove(leftovers(project.root, settled_s=0))
     assert not claim.exists()
+
+
+def test_nothing_half_written_goes_while_another_machine_works(project: Project, killed: Path) -> None:
+    run = project.new_run(TrainGanConfig())
+    far = replace(read_status(run), state="running", host="elsewhere", pid=1, heartbeat=time.time())
+    write_status(run, far)
+    assert leftovers(project.root, settled_s=0) == []
+    write_status(run, replace(far, heartbeat=time.time() - ELSEWHERE_S - 1))
+    assert [item.path for item in leftovers(project.root, settled_s=0)] == [killed]
+    lock = project.root / ".locks" / "jobs.json"
+    with project.job_lock("train_gan"):
+        lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "stage": "train_gan", "since": "now"}))
+        assert leftovers(project.root, settled_s=0) == []
+
+
+def test_checkpoints_stay_when_the_result_is_gone(project: Project) -> None:
+    run = project.new_run(TrainGanConfig())
+    (run / "checkpoints" / "step").write_bytes(bytes(5))
+    write_status(run, replace(read_status(run), state="done", artifact="generators/0001"))
+    assert leftovers(project.root) == []
+    (project.root / "generators" / "0001").mkdir(parents=True)
+    assert [item.size for item in leftovers(project.root)] == [5]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -255,3 +259,75 @@ def test_a_damaged_correction_is_named(project: Project) -> None:
     (project.root / CORRECTIONS / "north edge" / "mask.npy").write_bytes(b"")
     with pytest.raises(ProjectDamaged, match="north edge"):
         project.corrections()
+
+
+def edge(value: int) -> Correction:
+    return Correction("edge", "s", Region(0, 0, 4, 4), 0.5, np.full((4, 4), value, np.uint8))
+
+
+def test_a_rename_that_fails_leaves_the_correction_before(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.save_correction(edge(1))
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target).name == "edge" and ".tmp-" in Path(source).name:
+            raise OSError("the second rename")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", refuse)
+    with pytest.raises(OSError, match="the second rename"):
+        project.save_correction(edge(2))
+    assert [int(c.mask[0, 0]) for c in project.corrections()] == [1]
+    assert sorted(p.name for p in (project.root / "labels/corrections").iterdir()) == ["edge", "history"]
+
+
+KILLED_BETWEEN_RENAMES = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from napari_histogan.geometry import Region
+from napari_histogan.project.corrections import Correction
+from napari_histogan.project.store import Project
+rename = os.rename
+def die(source, target):
+    if Path(target).name == "edge":
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+os.rename = die
+mask = np.full((4, 4), 2, np.uint8)
+Project.open(sys.argv[1]).save_correction(Correction("edge", "s", Region(0, 0, 4, 4), 0.5, mask))
+"""
+
+
+def test_a_kill_between_the_renames_loses_no_correction(project: Project) -> None:
+    project.save_correction(edge(1))
+    command = [sys.executable, "-c", KILLED_BETWEEN_RENAMES, str(project.root)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (left,) = (project.root / "labels/corrections").glob(".*")
+    os.utime(left, (0, 0))
+    assert [int(c.mask[0, 0]) for c in project.corrections()] == [2]
+    kept = project.root / "labels/corrections/history/edge-1/mask.npy"
+    assert np.load(kept)[0, 0] == 1
+
+
+def test_versions_of_corrections_of_similar_names_stay_apart(project: Project) -> None:
+    for value in (1, 2, 1):
+        project.save_correction(edge(value))
+    (project.root / "labels/corrections/history/edge-1").rename(project.root / "elsewhere")
+    project.save_correction(edge(2))
+    project.save_correction(edge(1))
+    assert project.corrections()[0].mask[0, 0] == 1
+    history = project.root / "labels/corrections/history"
+    assert sorted(p.name for p in history.iterdir()) == ["edge-1", "edge-2", "edge-3"]
+
+
+def test_a_damaged_mask_names_the_newest_version_that_is_whole(store: MaskStore) -> None:
+    for value in (1, 2, 1):
+        store.save(0, np.full((8, 8), value, np.uint8), CLASSES)
+    store.finish_history()
+    store.path(0).write_bytes(b"no mask")
+    store.history(0)[-1].write_bytes(b"no version")
+    with pytest.raises(ProjectDamaged, match=r"1\.npy\.z holds the version before, 64 pixels painted"):
+        store.load(0)

@@ -232,7 +232,7 @@ def test_what_is_behind_follows_the_flow(project: Project) -> None:
     make(project, "generator", TrainGanConfig())
     assert [(s.artifact.id, s.reason) for s in project.stale()] == [
         ("samples/0002", "generators/0004 is newer than generators/0001"),
-        ("pixel_classifiers/0003", "samples/0002 is behind itself"),
+        ("pixel_classifiers/0003", "samples/0002, from which it was made, is out of date too"),
     ]
 
 
