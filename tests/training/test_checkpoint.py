@@ -63,7 +63,7 @@ def test_a_failed_write_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="No space left"):
         store.save(2, {"x": 2})
     assert store.steps() == [1]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
 
 
 def test_random_generators_go_on_where_they_were(tmp_path):
@@ -79,3 +79,32 @@ def test_random_generators_go_on_where_they_were(tmp_path):
     assert draw() != first
     restore_rng(store.load_latest().state["rng"])
     assert draw() == first
+
+
+def test_the_only_good_checkpoint_is_not_pruned_for_a_damaged_newer_one(tmp_path, caplog):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(1, {"x": 1})
+    (tmp_path / "step-000000005.pt").write_bytes(b"cut off")
+    assert store.load_latest().step == 1
+    assert "step-000000005.pt is damaged" in caplog.text
+    store.save(2, {"x": 2})
+    assert store.steps() == [2]
+    assert store.load_latest().state == {"x": 2}
+
+
+def test_what_reads_back_damaged_never_replaces_the_checkpoint_before(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(1, {"x": torch.zeros(100)})
+    write = torch.save
+
+    def write_to_a_bad_disk(content, path):
+        write(content, path)
+        with path.open("rb+") as file:
+            file.seek(path.stat().st_size // 3)
+            file.write(b"\xff" * 40)
+
+    monkeypatch.setattr("torch.save", write_to_a_bad_disk)
+    with pytest.raises(StorageError, match="reads back damaged"):
+        store.save(2, {"x": torch.zeros(100)})
+    assert store.load_latest().step == 1
+    assert [path.name for path in tmp_path.iterdir() if "step" in path.name] == ["step-000000001.pt"]
