@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -36,7 +35,6 @@ class CorrectPanel(SessionView):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._keys: list[QShortcut] = []
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.place_button = self._button("Place frame  (C)", "C", self.place)
@@ -72,19 +70,6 @@ class CorrectPanel(SessionView):
             self._shortcut(str(k), lambda k=k: self._choose_class(k))
         self._lay_out()
 
-    def _button(self, text: str, key: str, slot: object) -> QPushButton:
-        button = QPushButton(text)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.clicked.connect(slot)
-        self._shortcut(key, button.click)
-        return button
-
-    def _shortcut(self, key: str, slot: object) -> None:
-        shortcut = QShortcut(QKeySequence(key), self)
-        shortcut.setEnabled(False)
-        shortcut.activated.connect(slot)
-        self._keys.append(shortcut)
-
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 6, 4, 4)
@@ -119,8 +104,7 @@ class CorrectPanel(SessionView):
 
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let the panel's keys act."""
-        for shortcut in self._keys:
-            shortcut.setEnabled(enabled)
+        super().set_keys_enabled(enabled)
         self.tools.set_keys_enabled(enabled)
 
     def place(self) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_histogan.widgets.class_table import ClassTableWidget
 from napari_histogan.widgets.session import Session
@@ -46,22 +44,6 @@ class PaintPanel(SessionView):
         self._lay_out()
         self._connect()
 
-    _keys: list[QShortcut]
-
-    def _button(self, text: str, key: str, slot: object, checkable: bool = False) -> QPushButton:
-        button = QPushButton(text)
-        button.setCheckable(checkable)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.clicked.connect(slot)
-        self._shortcut(key, button.click)
-        return button
-
-    def _shortcut(self, key: str, slot: object) -> None:
-        shortcut = QShortcut(QKeySequence(key), self)
-        shortcut.activated.connect(slot)
-        shortcut.setEnabled(False)
-        self._keys = [*getattr(self, "_keys", []), shortcut]
-
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 6, 4, 4)
@@ -101,8 +83,7 @@ class PaintPanel(SessionView):
 
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let the panel's keys act; called when its tab comes to the front or goes."""
-        for shortcut in self._keys:
-            shortcut.setEnabled(enabled)
+        super().set_keys_enabled(enabled)
         self.classes.set_keys_enabled(enabled)
         self.tools.set_keys_enabled(enabled)
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QMainWindow, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
 
 from napari_histogan.widgets.session import Session
 
@@ -22,6 +23,7 @@ class SessionView(QWidget):
         self.session: Session | None = None
         self._watched: list[tuple[Any, Callable[..., Any]]] = []
         self._viewer: Any = None
+        self._keys: list[QShortcut] = []
 
     def bind_session(self, viewer: Any) -> None:
         """Attach to the session of the viewer's window as soon as the dock is in it."""
@@ -58,6 +60,27 @@ class SessionView(QWidget):
         if self.session is None:
             self.session = session
             self.attach(session)
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the view's keys act; called when its tab comes to the front or goes."""
+        for shortcut in self._keys:
+            shortcut.setEnabled(enabled)
+
+    def _button(self, text: str, key: str, slot: Callable[..., Any], checkable: bool = False) -> QPushButton:
+        """Make a button that never takes the focus, and its key, which is off at first."""
+        button = QPushButton(text)
+        button.setCheckable(checkable)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(slot)
+        self._shortcut(key, button.click)
+        return button
+
+    def _shortcut(self, key: str, slot: Callable[..., Any]) -> None:
+        """Make a key that is off at first."""
+        shortcut = QShortcut(QKeySequence(key), self)
+        shortcut.setEnabled(False)
+        shortcut.activated.connect(slot)
+        self._keys.append(shortcut)
 
     def _find_session(self) -> None:
         if self.session is not None:
