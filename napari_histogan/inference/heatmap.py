@@ -15,7 +15,7 @@ from napari_histogan.config import PredictHeatmapConfig
 from napari_histogan.geometry import Region
 from napari_histogan.inference.tiles import run_tiles
 from napari_histogan.models.device import Compute, resolve
-from napari_histogan.models.unet import fold_batch_norm, load_segmenter, pixels_to_input
+from napari_histogan.models.segmenter import fold_batch_norm, load_segmenter, pixels_to_input
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.tissue import tissue_mask

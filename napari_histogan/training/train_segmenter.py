@@ -25,7 +25,8 @@ from napari_histogan.config import TrainSegmenterConfig
 from napari_histogan.errors import CheckpointError, LabelError, ModelError, Stopped, TrainingDiverged
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute, resolve
-from napari_histogan.models.unet import UNet, load_segmenter, pixels_to_input, save_segmenter
+from napari_histogan.models.segmenter import load_segmenter, pixels_to_input, save_segmenter
+from napari_histogan.models.unet import UNet
 from napari_histogan.progress import Reporter
 from napari_histogan.training.augment import augment
 from napari_histogan.training.checkpoint import CheckpointStore
@@ -112,7 +113,7 @@ def train_segmenter(
         state.step += 1
         losses.append(loss)
 
-        reporter.progress(state.step, config.steps, "steps", "training")
+        reporter.progress(state.step, config.steps, "steps", "Training the net")
         last = state.step == config.steps
         if state.step % _METRIC_EVERY == 0 or last:
             reporter.metric(state.step, loss=float(np.mean(losses)), learning_rate=rate)

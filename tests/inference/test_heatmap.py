@@ -11,7 +11,8 @@ from napari_histogan.errors import CheckpointError, SlideError, SlideHasNoMpp
 from napari_histogan.geometry import Region
 from napari_histogan.inference.heatmap import SegmenterTiles, predict_heatmap
 from napari_histogan.models.device import resolve
-from napari_histogan.models.unet import UNet, save_segmenter
+from napari_histogan.models.segmenter import save_segmenter
+from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.slides.reader import open_slide
 from napari_histogan.slides.tissue import tissue_mask

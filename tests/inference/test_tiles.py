@@ -11,7 +11,8 @@ from napari_histogan.errors import SlideError, SlideUnreadable, Stopped
 from napari_histogan.geometry import Region, Size
 from napari_histogan.inference.tiles import TilesSummary, run_tiles
 from napari_histogan.inference.window_grid import WindowGrid
-from napari_histogan.models.unet import UNet, fold_batch_norm, pixels_to_input
+from napari_histogan.models.segmenter import fold_batch_norm, pixels_to_input
+from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.slides.zarr_pyramid import PyramidWriter, open_pyramid

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from napari_histogan.errors import CheckpointError, ModelError
-from napari_histogan.models.unet import (
+from napari_histogan.models.segmenter import (
     INFO_FILE,
     WEIGHTS_FILE,
-    UNet,
     fold_batch_norm,
     load_segmenter,
     pixels_to_input,
     save_segmenter,
 )
+from napari_histogan.models.unet import UNet
 
 
 @pytest.fixture
@@ -86,6 +86,17 @@ def test_weights_of_another_shape_are_refused(net: UNet, tmp_path: Path) -> None
     (tmp_path / INFO_FILE).write_text(json.dumps({**info, "width": 8}))
     with pytest.raises(CheckpointError, match="width 8"):
         load_segmenter(tmp_path)
+
+
+def test_a_file_from_before_there_was_another_net_is_read(net: UNet, tmp_path: Path) -> None:
+    save_segmenter(tmp_path, net, ("a", "b", "c"), mpp=1.0)
+    info = json.loads((tmp_path / INFO_FILE).read_text())
+    for name in ("backbone", "output_stride", "context_px"):
+        del info[name]
+    (tmp_path / INFO_FILE).write_text(json.dumps(info))
+    loaded = load_segmenter(tmp_path)[0]
+    assert isinstance(loaded, UNet)
+    assert (loaded.width, loaded.depth) == (4, 2)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 99, "architecture": "unet"}', '{"format": 1}'])

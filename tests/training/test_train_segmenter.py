@@ -10,7 +10,8 @@ from PIL import Image
 from napari_histogan.config import TrainSegmenterConfig
 from napari_histogan.errors import CheckpointError, LabelError, ModelError, Stopped, TrainingDiverged
 from napari_histogan.labels.classes import ClassTable
-from napari_histogan.models.unet import UNet, load_segmenter, save_segmenter
+from napari_histogan.models.segmenter import load_segmenter, save_segmenter
+from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.datasets import ArrayPairs
 from napari_histogan.training.train_segmenter import one_cycle, train_segmenter
