@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,19 +19,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_histogan import __version__
+from napari_histogan.cli_jobs import DONE, FAILED, STOPPED, detached, follow, resume, stop
 from napari_histogan.cli_options import Parser, add_stage_options, read_config
 from napari_histogan.config import STAGES, StageConfig, dump_config
-from napari_histogan.errors import HistoganError, JobError, ProjectError, Stopped
+from napari_histogan.errors import HistoganError, ProjectError, Stopped
 from napari_histogan.progress import STOP_FILE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from napari_histogan.jobs.job import Job
 
-DONE, FAILED, STOPPED = 0, 1, 3
 DOCK = "napari_histogan.widgets.launch"
 """Module that opens napari with the dock when run; the command line imports nothing of it."""
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+"""Variables of which one is set wherever a window can be opened on Linux."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,8 +129,8 @@ def _add_job_verbs(verb: Callable[..., Parser]) -> None:
         "metavar": "RUN",
         "help": "number of the run; the newest if not given",
     }
-    _project(verb("stop", _stop, "Ask a job to save its state and end.")).add_argument("run_number", **run)
-    one = _project(verb("resume", _resume, "Let a stopped or failed job go on from its last checkpoint."))
+    _project(verb("stop", stop, "Ask a job to save its state and end.")).add_argument("run_number", **run)
+    one = _project(verb("resume", resume, "Let a stopped or failed job go on from its last checkpoint."))
     one.add_argument("run_number", **run)
     one.add_argument("--detach", action="store_true", help="return at once")
     _project(verb("verify", _verify, "Compare every result with its recorded hashes."))
@@ -136,9 +138,13 @@ def _add_job_verbs(verb: Callable[..., Parser]) -> None:
     one.add_argument("--dry-run", action="store_true", help="only tell")
     one = _project(verb("backup", _backup, "Save masks, corrections, labels, and classes to one zip."))
     one.add_argument("file", type=Path, help="the zip")
+    one.add_argument("--force", action="store_true", help="replace the zip if it exists")
     one = verb("restore", _restore, "Bring a backup into a project, or into a new folder.")
     one.add_argument("file", type=Path, help="the zip")
     _project(one)
+    one.add_argument(
+        "--force", action="store_true", help="also replace masks that are newer; history keeps them"
+    )
 
 
 def _project(parser: Parser) -> Parser:
@@ -182,85 +188,7 @@ def _run_stage(options: argparse.Namespace) -> int:
     if found:
         print(f"{found.run_dir.name} has these settings and is not finished; it goes on")
     job = resume_job(found.run_dir) if found else start_job(project.root, config)
-    return _detached(job) if options.detach else _follow(job, offset)
-
-
-def _detached(job: Job) -> int:
-    """Say how to come back to a job."""
-    print(f"{job.run_dir.name} works in the background; see: histogan status {job.project_root}")
-    return DONE
-
-
-def _follow(job: Job, offset: int = 0) -> int:
-    """Show a job's progress until it ends; Ctrl-C asks it to stop, a second one leaves it alone."""
-    from napari_histogan.cli_progress import JobDisplay
-    from napari_histogan.jobs.runner import follow_job
-
-    interrupts, asked = 0, False
-    with JobDisplay(_console(), job.run_dir.name) as display:
-        while True:
-            try:
-                if interrupts and not asked:
-                    asked, offset = True, job.events()[1]
-                    job.request_stop()
-                    display.say("asked to stop; it saves its state first (Ctrl-C again leaves it alone)")
-                for event in follow_job(job, offset):
-                    if event is not None:
-                        display.show(event)
-                break
-            except KeyboardInterrupt:
-                interrupts += 1
-                if interrupts > 1:
-                    display.say("left alone; it stops by itself")
-                    return STOPPED
-    status = job.status()
-    if status.state == "done":
-        print(f"{job.run_dir.name}: done, {status.artifact}")
-        return DONE
-    if status.state == "stopped":
-        print(f"{job.run_dir.name}: stopped; go on with: histogan resume {job.project_root} {job.number}")
-        return STOPPED
-    print(f"histogan: {(status.error or {}).get('message', 'the job failed')}", file=sys.stderr)
-    return FAILED
-
-
-def _pick_job(options: argparse.Namespace, states: tuple[str, ...], what: str) -> Job:
-    """Return the run that the command names, or the newest in one of some states."""
-    from napari_histogan.jobs.runner import list_jobs
-    from napari_histogan.project.store import Project
-
-    jobs = list_jobs(Project.open(options.project).root)
-    if options.run_number:
-        number = options.run_number.split("-")[0]
-        named = [job for job in jobs if number.isdecimal() and job.number == int(number)]
-        if not named:
-            names = ", ".join(job.run_dir.name for job in jobs) or "one; there are none"
-            raise JobError(f"there is no run {options.run_number!r}", names)
-        return named[0]
-    fitting = [job for job in jobs if job.status().state in states]
-    if not fitting:
-        raise JobError(f"no job {what}", "", "look with: histogan status PROJECT")
-    return fitting[-1]
-
-
-def _stop(options: argparse.Namespace) -> int:
-    """Ask a job to stop."""
-    job = _pick_job(options, ("running", "queued"), "is at work")
-    if not job.is_alive():
-        raise JobError(f"{job.run_dir.name} is not at work; it is {job.status().state}")
-    job.request_stop()
-    print(f"{job.run_dir.name} was asked to stop; it saves its state first")
-    return DONE
-
-
-def _resume(options: argparse.Namespace) -> int:
-    """Resume a job and follow it."""
-    from napari_histogan.jobs.runner import resume_job
-
-    found = _pick_job(options, ("stopped", "failed"), "is stopped or failed")
-    offset = found.events()[1]
-    job = resume_job(found.run_dir)
-    return _detached(job) if options.detach else _follow(job, offset)
+    return detached(job) if options.detach else follow(job, offset)
 
 
 # Projects
@@ -284,6 +212,12 @@ def _open(options: argparse.Namespace) -> int:
     root = Project.open(options.project).root
     if importlib.util.find_spec("napari") is None:
         raise ProjectError("napari is not installed", "", 'pip install "napari-histogan[all]"')
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in DISPLAYS):
+        raise ProjectError(
+            "there is no display to open a window on",
+            "a desktop, or a connection that carries windows (ssh -X)",
+            "run this on the machine before you; stages need no display",
+        )
     return subprocess.call([sys.executable, "-P", "-m", DOCK, str(root)])
 
 
@@ -358,7 +292,7 @@ def _backup(options: argparse.Namespace) -> int:
     from napari_histogan.project.backup import back_up
     from napari_histogan.project.store import Project
 
-    count = back_up(Project.open(options.project), options.file)
+    count = back_up(Project.open(options.project), options.file, options.force)
     print(f"{options.file}: {count} files of labels, {options.file.stat().st_size:,} bytes")
     return DONE
 
@@ -367,8 +301,10 @@ def _restore(options: argparse.Namespace) -> int:
     """Bring human work back."""
     from napari_histogan.project.backup import restore
 
-    project = restore(options.file, options.project)
-    print(f"restored {options.file} into {project.root}")
+    restored = restore(options.file, options.project, options.force)
+    print(f"restored {options.file} into {restored.project.root}")
+    for note in restored.notes:
+        print(f"note: {note.replace('PROJECT', str(options.project))}")
     return DONE
 
 

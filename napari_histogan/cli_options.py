@@ -12,8 +12,7 @@ from typing import Any, Literal, NoReturn
 from pydantic.fields import FieldInfo
 
 from napari_histogan.config import StageConfig, load_config, make_config
-
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+from napari_histogan.config.files import bounds_of, unit_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +27,14 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             getattr(found, "parser", self).refuse(unknown)
         return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """End the program at an unknown verb, naming the nearest ones instead of all."""
+        if action.metavar == "VERB" and action.choices is not None and value not in action.choices:
+            near = get_close_matches(str(value), [str(verb) for verb in action.choices], n=2)
+            meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+            self.error(f"unknown verb {value!r}{meant}; `{self.prog} --help` lists all verbs")
+        super()._check_value(action, value)
 
     def refuse(self, unknown: list[str]) -> NoReturn:
         """End the program, naming what is unknown and what comes nearest."""
@@ -50,7 +57,7 @@ def add_stage_options(parser: Parser, model: type[StageConfig]) -> None:
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         group = basic if extra.get("basic") else more
-        group.add_argument(*_flags(name), dest=f"field_{name}", default=None, **_kind(field, extra))
+        group.add_argument(*_flags(name), dest=f"field_{name}", default=None, **_kind(field))
 
 
 def read_config(model: type[StageConfig], options: argparse.Namespace) -> StageConfig:
@@ -81,10 +88,10 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
-def _kind(field: FieldInfo, extra: dict[str, Any]) -> dict[str, Any]:
+def _kind(field: FieldInfo) -> dict[str, Any]:
     """Return how argparse should read a field; values stay text, the model reads and checks them."""
     kind = field.annotation
-    help_text = _help(field, str(extra.get("unit", "")))
+    help_text = _help(field)
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": help_text}
     if typing.get_origin(kind) is tuple:
@@ -106,19 +113,13 @@ def _metavar(kind: Any) -> str:
     return {int: "N", float: "X", Path: "PATH", str: "NAME"}.get(kind, "VALUE")
 
 
-def _help(field: FieldInfo, unit: str) -> str:
+def _help(field: FieldInfo) -> str:
     """Return description, range, unit, and default of a field in one line."""
-    bounds = [
-        f"{words} {getattr(rule, name):g}"
-        for rule in field.metadata
-        for name, words in _BOUNDS.items()
-        if getattr(rule, name, None) is not None
-    ]
     default = field.default
     if isinstance(default, tuple):
         shown = " ".join(str(item) for item in default)
     else:
         shown = "" if default in (None, "", Path()) else str(default)
-    notes = [unit, " and ".join(bounds), f"default {shown}" if shown else ""]
+    notes = [unit_of(field), bounds_of(field), f"default {shown}" if shown else ""]
     text = " ".join([field.description or "", f"[{'; '.join(note for note in notes if note)}]"])
     return text.removesuffix(" []").replace("%", "%%")

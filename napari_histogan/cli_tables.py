@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from napari_histogan.cli_progress import duration
-from napari_histogan.jobs.job import Job
+from napari_histogan.jobs.job import Job, JobStatus
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.family import FamilyNode
 from napari_histogan.project.overview import Overview, StageState
@@ -39,7 +39,7 @@ def status_tables(
     table = Table("stage", "newest", "made", "what it says", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for state in found.stages:
         behind = f"[yellow]behind: {escape(state.behind)}[/yellow]" if state.behind else _summary(state)
-        table.add_row(state.stage, state.newest or "-", str(state.count or "-"), behind)
+        table.add_row(state.stage.replace("_", "-"), state.newest or "-", str(state.count or "-"), behind)
     yield table
     if jobs:
         yield _job_table(jobs)
@@ -52,8 +52,10 @@ def next_step(found: Overview, jobs: Sequence[Job]) -> str:
         state = job.status().state
         if state in ("queued", "running"):
             return f"{job.run_dir.name} is at work; end it with: histogan stop PROJECT {job.number}"
-        if job.stage == found.next_stage and state in ("stopped", "failed"):
-            return f"{job.run_dir.name} is {state}; go on with: histogan resume PROJECT {job.number}"
+    newest = next((job for job in reversed(jobs) if job.stage == found.next_stage), None)
+    ended: str = newest.status().state if newest is not None else ""
+    if newest is not None and ended in ("stopped", "failed"):
+        return f"{newest.run_dir.name} is {ended}; go on with: histogan resume PROJECT {newest.number}"
     return found.next_step
 
 
@@ -75,12 +77,36 @@ def artifact_text(artifact: Artifact, family: FamilyNode) -> str:
     """Return what ``histogan show`` prints."""
     head = f"{artifact.id}  {artifact.stage}, {artifact.created}, version {artifact.program_version}"
     lines = [head, f"folder  {artifact.path}", f"hash    {artifact.hash}", "", "summary"]
-    lines += [f"  {key} = {value}" for key, value in artifact.summary.items()]
+    lines += summary_lines(artifact.summary)
     lines += ["", "settings"]
-    lines += [f"  {key} = {value}" for key, value in artifact.config.items()]
+    lines += summary_lines(artifact.config)
     lines += ["", "made from"]
     lines += [f"  {line}" for line in family.lines()]
     return "\n".join(lines)
+
+
+def summary_lines(values: Mapping[str, Any]) -> list[str]:
+    """Return names and values, one line each, for people."""
+    return [f"  {key} = {shown(value)}" for key, value in values.items()]
+
+
+def shown(value: Any) -> str:
+    """Return a value as people read it: four digits, lists without brackets, "none" for nothing.
+
+    Examples
+    --------
+    >>> shown({"dice": 0.123456, "froc": None})
+    'dice 0.1235, froc none'
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1e4 else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(shown(item) for item in value) or "none"
+    return "none" if value is None or value == "" else str(value)
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
@@ -91,10 +117,11 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
 def _job_table(jobs: Sequence[Job]) -> Table:
     """Return the newest jobs, and all that are at work."""
     table = Table("run", "state", "progress", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, job in enumerate(jobs):
-        status = job.status()
+    for job, status in _worth_showing(jobs):
         alive = status.state in ("queued", "running")
-        if not alive and place < len(jobs) - MAX_JOBS:
+        unreadable = job.unreadable()
+        if unreadable:
+            table.add_row(job.run_dir.name, "unreadable", escape(unreadable))
             continue
         progress = job.progress()
         told = escape((status.error or {}).get("message", "")) or status.artifact
@@ -105,10 +132,24 @@ def _job_table(jobs: Sequence[Job]) -> Table:
     return table
 
 
+def _worth_showing(jobs: Sequence[Job]) -> list[tuple[Job, JobStatus]]:
+    """Leave out old runs, and failures that a later failure or success of their stage has overtaken."""
+    all_of = [(job, job.status()) for job in jobs]
+    overtaken_by = {job.stage: job.number for job, status in all_of if status.state in ("done", "failed")}
+    found = [
+        (job, status)
+        for job, status in all_of
+        if status.state != "failed" or overtaken_by[job.stage] == job.number
+    ]
+    old = len(found) - MAX_JOBS
+    return [
+        pair for place, pair in enumerate(found) if place >= old or pair[1].state in ("queued", "running")
+    ]
+
+
 def _summary(state: StageState) -> str:
     """Return the first few numbers of a summary."""
     parts = []
     for key, value in list(state.summary.items())[:4]:
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{key} {shown[:40]}")
+        parts.append(f"{key} {shown(value)[:40]}")
     return escape(", ".join(parts))

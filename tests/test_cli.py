@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from napari_histogan import __version__, cli
-from napari_histogan.config import STAGES, SampleImagesConfig, TrainGanConfig
+from napari_histogan.config import STAGES, EvaluateConfig, SampleImagesConfig, TrainGanConfig
 from napari_histogan.geometry import Region
 from napari_histogan.jobs.job import Job
 from napari_histogan.jobs.runner import list_jobs, start_job
@@ -145,7 +145,7 @@ def test_status_tells_what_to_do_next(project: Project, capsys: pytest.CaptureFi
     told = json.loads(run(capsys, "status", project.root, "--json")[1])
     assert told["next_stage"] == "add_slides"
     assert [c["name"] for c in told["classes"]] == ["glomerulus", "tubule"]
-    assert {s["stage"] for s in told["stages"]} >= set(STAGES) - {"import_gan"}
+    assert {s["kind"] for s in told["stages"] if s["kind"]} == {model.result for model in STAGES.values()}
 
 
 def make(project: Project) -> None:
@@ -321,15 +321,18 @@ def test_resume_goes_on_to_the_end(planned: Path, tmp_path: Path, capsys: pytest
     code, out, err = run(capsys, "resume", planned, job.number)
     assert (code, err) == (0, "")
     assert f"{job.run_dir.name}: done, generators/{job.number:04d}" in out
-    assert run(capsys, "resume", planned, job.number)[0] == 0, "a finished job is not run again"
+    assert run(capsys, "resume", planned, job.number)[:2] == (
+        0,
+        f"{job.run_dir.name} is finished already; it made generators/{job.number:04d}\n",
+    )
     assert run(capsys, "verify", planned)[0] == 0
 
 
 FOLLOW = """
 import sys
-from napari_histogan import cli
+from napari_histogan import cli_jobs
 from napari_histogan.jobs.job import Job
-sys.exit(cli._follow(Job(sys.argv[1])))
+sys.exit(cli_jobs.follow(Job(sys.argv[1])))
 """
 
 
@@ -375,7 +378,103 @@ def test_open_starts_the_dock_in_a_process_of_its_own(
         "import sys, pathlib; pathlib.Path(sys.argv[1], 'opened').write_text(' '.join(sys.argv[1:]))"
     )
     monkeypatch.setattr(cli, "DOCK", "stand_in")
+    monkeypatch.setenv("DISPLAY", ":77")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     assert cli.main(["open", str(project.root)]) == 0
     assert (project.root / "opened").read_text() == str(project.root)
     assert importlib.util.find_spec("napari_histogan.widgets.launch") is not None
+
+
+# What people read
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux runs without any display")
+def test_open_without_a_display_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in cli.DISPLAYS:
+        monkeypatch.delenv(name, raising=False)
+    code, _, err = run(capsys, "open", project.root)
+    assert code == 1
+    assert "there is no display to open a window on" in err
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("train-gna", "train-gan"), ("staus", "status"), ("xyzzy", "--help` lists all verbs")]
+)
+def test_an_unknown_verb_gets_the_nearest_one(
+    word: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([word, "p"])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert f"unknown verb '{word}'" in err
+    assert near in err
+    assert "choose from" not in err
+
+
+def test_a_bad_value_names_its_field_alone(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train-gan", project.root, "--batch", "1")
+    assert code == 1
+    assert "batch: " in err
+    assert "at least 2" in err
+    assert "learning_rate" not in err
+    (project.root / "x.toml").write_text("learning_rat = 1\n")
+    err = run(capsys, "train-gan", project.root, "--config", project.root / "x.toml")[2]
+    assert "a setting such as learning_rate" in err
+    assert "mapping_layers" not in err
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ((), "was given no file"),
+        (("notes.txt",), "notes.txt"),
+        (("empty",), "no slides in"),
+    ],
+)
+def test_add_slides_refuses_what_is_no_slide_before_a_job_starts(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("stroma at the left")
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, "add-slides", project.root, "--paths", *(tmp_path / name for name in names))
+    assert code == 1
+    assert words in err
+    assert project.runs() == []
+
+
+def test_show_writes_numbers_for_people(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    with project.new_artifact(
+        "evaluation", EvaluateConfig(reference=Path("a.geojson")), QuietReporter()
+    ) as it:
+        it.summary.update(mcc=0.123456789, froc=None, dice={"a": 1 / 3, "b": None}, pixels=12345678.0)
+    out = run(capsys, "show", project.root)[1]
+    for line in ("mcc = 0.1235\n", "froc = none\n", "dice = a 0.3333, b none\n", "pixels = 12,345,678\n"):
+        assert line in out
+    assert "None" not in out
+
+
+def test_a_backup_asks_before_it_replaces(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "backup", project.root, tmp_path / "b.zip")[0] == 0
+    code, _, err = run(capsys, "backup", project.root, tmp_path / "b.zip")
+    assert code == 1
+    assert "exists already" in err
+    assert run(capsys, "backup", project.root, tmp_path / "b.zip", "--force")[0] == 0
+
+
+def test_one_broken_run_does_not_keep_the_others_from_being_managed(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.new_run(TrainGanConfig())
+    (project.runs()[0] / "config.toml").unlink()
+    project.new_run(TrainGanConfig(kimg=5))
+    code, out, _ = run(capsys, "status", project.root)
+    assert code == 0
+    assert "unreadable" in out
+    code, out, _ = run(capsys, "stop", project.root)
+    assert code == 0
+    assert "0002-train-gan was asked to stop" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from napari_histogan.cli_progress import JobDisplay, duration
 from napari_histogan.cli_tables import next_step, status_json, status_tables
-from napari_histogan.config import TrainGanConfig
+from napari_histogan.config import SampleImagesConfig, TrainGanConfig
 from napari_histogan.jobs.runner import list_jobs
 from napari_histogan.progress import RunReporter
 from napari_histogan.project.overview import overview
@@ -108,3 +109,27 @@ def test_what_stopped_is_the_next_step_only_for_its_own_stage(project: Project) 
     assert next_step(found, jobs) == found.next_step
     assert "histogan resume PROJECT 1" in next_step(replace(found, next_stage="train_gan"), jobs)
     assert status_json(project, found, jobs)["jobs"][0]["state"] == "stopped"
+
+
+def test_failures_that_were_overtaken_are_left_out(project: Project) -> None:
+    def put(config, state: str) -> str:
+        run = project.new_run(config)
+        error = {"type": "X", "message": f"trouble in {run.name}"} if state == "failed" else None
+        write_status(run, replace(read_status(run), state=state, error=error))
+        return run.name
+
+    for state in ("failed", "failed", "done"):
+        put(SampleImagesConfig(), state)
+    for state in ("failed", "done", "failed", "failed"):
+        put(TrainGanConfig(), state)
+    text = rendered(project)
+    shown = re.findall(r"^(\d{4}-\S+) +(\w+)", text, re.MULTILINE)
+    assert shown == [("0003-sample-images", "done"), ("0005-train-gan", "done"), ("0007-train-gan", "failed")]
+    assert "trouble in 0007-train-gan" in text
+
+
+def test_the_status_names_stages_like_their_verbs(project: Project) -> None:
+    text = rendered(project)
+    for verb in ("add-slides", "train-gan", "train-pixel-classifier"):
+        assert re.search(rf"^{verb} ", text, re.MULTILINE)
+    assert "train_gan" not in text

@@ -190,7 +190,7 @@ class _TileRun:
                     for window in unreadable:
                         self._fail(window)
                     done += len(read) + len(unreadable)
-                    self._reporter.progress(done, len(windows), "windows", "predicting")
+                    self._reporter.progress(done, len(windows), "windows", "Predicting")
             finally:
                 for future in ahead:
                     future.cancel()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import zipfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +20,14 @@ from napari_histogan.errors import DAMAGE, LabelError, ProjectDamaged, ProjectEr
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import artifact_folders, read_artifact
 from napari_histogan.project.atomic import storage_errors, temporary_sibling, write_bytes
+from napari_histogan.project.backup_samples import (
+    PAINTED,
+    made_from,
+    missing_samples,
+    painted_latents,
+    places_of_masks,
+    refuse_other_samples,
+)
 from napari_histogan.project.corrections import CORRECTIONS, Correction, correction_from
 from napari_histogan.project.document import FILE
 from napari_histogan.project.locks import now
@@ -32,17 +42,39 @@ MAX_FILE_BYTES = 1 << 30
 """A zip that claims to unpack to more in one file is refused."""
 
 
-def back_up(project: Project, target: Path) -> int:
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What :func:`restore` brought back.
+
+    Attributes
+    ----------
+    project
+        With masks, corrections, labels, and classes of the backup.
+    notes
+        What to know: which samples that masks of the backup were painted on the project does not
+        have, and how to make them again; and classes that the backup does not know.
+    """
+
+    project: Project
+    notes: tuple[str, ...]
+
+
+def back_up(project: Project, target: Path, force: bool = False) -> int:
     """Write masks, corrections, labels, classes, and the slide list to a zip.
 
-    Earlier versions of masks stay behind: they are in the project's history.
+    Earlier versions of masks stay behind: they are in the project's history.  Of every
+    painted sample its style and the seed of its noise are kept (``painted/0004.npz``:
+    ``index`` (n,) int64, ``w`` (n, num_ws, w_dim) float32, ``noise_seed`` (n,) int64), and
+    from which generator it came, so that the very picture can be made again.
 
     Parameters
     ----------
     project
         Where from.
     target
-        The zip; replaced in one rename if it exists.
+        The zip.
+    force
+        Replace the zip, in one rename, if it exists.
 
     Returns
     -------
@@ -51,9 +83,15 @@ def back_up(project: Project, target: Path) -> int:
 
     Raises
     ------
+    ProjectError
+        If the zip exists.
     StorageError
         If the disk is full or read-only.
     """
+    if target.exists() and not force:
+        raise ProjectError(
+            f"{target} exists already", "a new file", "take another name, or --force to replace it"
+        )
     files = _label_files(project.root)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +103,8 @@ def back_up(project: Project, target: Path) -> int:
                     bundle.write(project.root / name, name)
                 for path in files:
                     bundle.write(path, path.relative_to(project.root).as_posix())
+                for name, data in painted_latents(project):
+                    bundle.writestr(name, data)
             os.replace(temporary, target)
         except BaseException:
             with suppress(OSError):
@@ -73,7 +113,7 @@ def back_up(project: Project, target: Path) -> int:
     return len(files)
 
 
-def restore(source: Path, root: Path) -> Project:
+def restore(source: Path, root: Path, force: bool = False) -> Restored:
     """Bring a backup into a project; what it would replace goes to the history.
 
     Parameters
@@ -82,11 +122,13 @@ def restore(source: Path, root: Path) -> Project:
         A zip that :func:`back_up` wrote.
     root
         A project, or a new or empty folder, which then becomes one.
+    force
+        Also replace masks that are newer than the backup.
 
     Returns
     -------
-    Project
-        With masks, corrections, labels, and classes of the backup.
+    Restored
+        The project, and which samples it lacks.
 
     Raises
     ------
@@ -95,34 +137,43 @@ def restore(source: Path, root: Path) -> Project:
     ProjectTooNew
         If a newer version wrote it.
     LabelError
-        If its masks were painted on other samples than those of the project, or its classes
-        are fewer than those in use.
+        If its masks were painted on other samples than those of the project, it has other
+        classes than the project (more at the end are fine), or a mask of the project differs
+        and was painted after the backup was made.
     """
     names, read = _open_backup(source)
     manifest = json.loads(read(MANIFEST))
     table = ClassTable.from_dicts(manifest["classes"])
     if (root / FILE).exists():
         project = Project.open(root)
-        _refuse_other_samples(project, manifest["samples"])
-        if table.num_classes >= project.classes.num_classes:
+        places = places_of_masks(project, manifest, read)
+        refuse_other_samples(project, manifest, places)
+        _refuse_other_classes(project.classes, table)
+        if not force:
+            _refuse_newer_masks(project, source, names, read, places)
+        if table.num_classes > project.classes.num_classes:
             project.set_classes(table)
     else:
-        project = Project.create(root, manifest["name"], table)
+        project, places = Project.create(root, manifest["name"], table), {}
     slides = slides_from(json.loads(read(SLIDES)), project.root)
     known = {entry.name for entry in project.slides()}
     project.add_slide_entries(entry for entry in slides if entry.name not in known)
     for name in names:
-        _restore_file(project, PurePosixPath(name), read)
-    return project
+        _restore_file(project, PurePosixPath(name), read, places)
+    notes = list(missing_samples(project, manifest, names, places))
+    if table.num_classes < project.classes.num_classes:
+        added = ", ".join(project.classes.names[table.num_classes :])
+        notes.append(f"the backup does not know the classes {added}; the project keeps them")
+    return Restored(project, tuple(notes))
 
 
-def _restore_file(project: Project, name: PurePosixPath, read: Any) -> None:
+def _restore_file(project: Project, name: PurePosixPath, read: Any, places: dict[str, str]) -> None:
     """Bring one file of labels back."""
     if name.is_relative_to(MASKS) and name.suffix == ".npy":
         if not name.stem.isdecimal():
             raise ProjectDamaged(f"the backup holds a mask called {name}", "labels/masks/0004/00042.npy")
         mask = _mask(read(str(name)), str(name))
-        project.save_mask(f"samples/{name.parent.name}", int(name.stem), mask)
+        project.save_mask(f"samples/{_place(name, places)}", int(name.stem), mask)
     elif name.is_relative_to(CORRECTIONS):
         if name.name == "region.json":
             place = json.loads(read(str(name)))
@@ -155,8 +206,10 @@ def _manifest(project: Project) -> dict[str, Any]:
         "program_version": __version__,
         "name": project.name,
         "created": now(),
+        "moment": time.time(),
         "classes": project.classes.to_dicts(),
         "samples": {f"{artifact.number:04d}": artifact.hash for artifact in samples},
+        "made_from": made_from(project),
     }
 
 
@@ -204,12 +257,12 @@ def _open_backup(source: Path) -> tuple[list[str], Any]:
 def _check_name(source: Path, info: zipfile.ZipInfo) -> None:
     """Refuse names that lead out of the project, and files of absurd size."""
     name = PurePosixPath(info.filename)
-    known = info.filename in (MANIFEST, FILE, SLIDES) or name.parts[:1] == ("labels",)
+    known = info.filename in (MANIFEST, FILE, SLIDES) or name.parts[:1] in (("labels",), (PAINTED,))
     odd = "\\" in info.filename or ":" in info.filename or name.is_absolute() or ".." in name.parts
     if not known or odd or info.is_dir() or info.file_size > MAX_FILE_BYTES:
         raise ProjectDamaged(
             f"{source} holds {info.filename!r} of {info.file_size:,} bytes",
-            "project.toml, slides.json, and files below labels/",
+            "project.toml, slides.json, and files below labels/ and painted/",
             "do not use this file; it is not a backup of this program",
         )
 
@@ -222,13 +275,38 @@ def _mask(data: bytes, name: str) -> NDArray[np.uint8]:
         raise ProjectDamaged(f"{name} in the backup is no mask: {error}", "uint8 npy") from error
 
 
-def _refuse_other_samples(project: Project, hashes: dict[str, str]) -> None:
-    """Raise if masks of the backup belong to other samples than the project has under their number."""
-    for artifact in project.artifacts("samples"):
-        painted_on = hashes.get(f"{artifact.number:04d}")
-        if painted_on is not None and painted_on != artifact.hash:
-            raise LabelError(
-                f"the backup's masks were painted on other samples than {artifact.id} of this project",
-                "the same samples",
-                "restore into a new folder, or into the project that the backup was made from",
-            )
+def _refuse_other_classes(present: ClassTable, stored: ClassTable) -> None:
+    """Raise unless the classes of the backup and of the project begin alike: numbers in masks mean names."""
+    if stored.num_classes < present.num_classes and stored.names == present.names[: stored.num_classes]:
+        return  # added since; the project keeps all of its own
+    if present.names != stored.names[: present.num_classes]:
+        raise LabelError(
+            f"the backup has the classes {', '.join(stored.names)}, the project {', '.join(present.names)}",
+            "the same classes in the same order; some may be added at the end",
+            "restore into a new folder, or rename the project's classes first",
+        )
+
+
+def _place(name: PurePosixPath, places: dict[str, str]) -> str:
+    """Return the number of the samples that a mask of the backup goes to."""
+    return places.get(name.parent.name, name.parent.name)
+
+
+def _refuse_newer_masks(
+    project: Project, source: Path, names: list[str], read: Any, places: dict[str, str]
+) -> None:
+    """Raise if masks of the project differ from those of the backup and were painted after it was made."""
+    made = float(json.loads(read(MANIFEST)).get("moment", 0.0))
+    newer = []
+    for name in map(PurePosixPath, names):
+        path = project.root / MASKS / _place(name, places) / name.name
+        if not name.is_relative_to(MASKS) or not path.is_file() or path.stat().st_mtime <= made:
+            continue
+        if path.read_bytes() != read(str(name)):
+            newer.append(str(name.relative_to(MASKS)))
+    if newer:
+        raise LabelError(
+            f"{len(newer)} masks were painted after {source} was made, such as {newer[0]}",
+            "masks that are not newer",
+            "restore into a new folder, or replace them with --force; the history keeps the newer ones",
+        )

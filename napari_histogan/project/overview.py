@@ -77,9 +77,31 @@ def _state(kind: str, artifacts: list[Artifact], behind: dict[str, str]) -> Stag
 def _painting(project: Project, samples: list[Artifact]) -> StageState:
     """Return the line of the masks of the newest samples."""
     painted = project.painted(samples[-1]) if samples else []
+    older = {a.id: len(project.painted(a)) for a in samples[:-1]}
     corrected = len(project.corrections())
     newest = f"masks/{samples[-1].number:04d}" if painted else ""
-    return StageState(PAINT, "", len(painted), newest, {"corrections": corrected}, "")
+    return StageState(PAINT, "", len(painted), newest, _painting_summary(corrected, older), "")
+
+
+def _painting_summary(corrected: int, older: dict[str, int]) -> dict[str, Any]:
+    """Return what the line of the painting says: corrections, and masks of older samples."""
+    told: dict[str, Any] = {"corrections": corrected}
+    told.update({f"on {identity}": count for identity, count in older.items() if count})
+    return told
+
+
+def _stay_behind(project: Project) -> str:
+    """Say how many masks lie on the newest samples, whose generator is no longer the newest; or nothing."""
+    samples = project.artifacts("samples")[-1]
+    count = len(project.painted(samples))
+    if not count:
+        return ""
+    masks = f"{count} mask{'s' if count > 1 else ''}"
+    made_by = next((p.id for p in samples.parents if p.id.startswith("generators/")), "its generator")
+    return (
+        f" The {masks} painted on {samples.id} stay there and stay usable with {made_by}: "
+        f"histogan train-pixel-classifier PROJECT --samples {samples.id}"
+    )
 
 
 def _next(project: Project, stages: list[StageState]) -> tuple[str, str]:
@@ -99,5 +121,6 @@ def _next(project: Project, stages: list[StageState]) -> tuple[str, str]:
                 return PAINT, "Paint some samples: histogan open PROJECT"
             return state.stage, f"Next: {verb}"
         if state.behind:
-            return state.stage, f"{state.newest} is behind ({state.behind}): {verb}"
+            left = _stay_behind(project) if state.kind == "samples" else ""
+            return state.stage, f"{state.newest} is behind ({state.behind}): {verb}.{left}".removesuffix(".")
     return "", "Everything is up to date. Look at the heatmap and correct it: histogan open PROJECT"

@@ -8,6 +8,7 @@ from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.store import Project
+from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
 
 _NAMED_BY_FIELD = {
     "train_gan": ("patches",),
@@ -52,6 +53,8 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
     ]
     if values.get("init"):
         reads.append(project.artifact(values["init"], _STARTS_FROM[config.stage]).id)
+    if config.stage == "add_slides":
+        _require_slides(values["paths"])
     reads += _slides(project, config)
     if config.stage == "train_pixel_classifier":
         reads.append(_painted(project, values["samples"]))
@@ -60,6 +63,19 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "merge_corrections":
         reads += _corrections(project, values["regions"])
     return reads + _files(config)
+
+
+def _require_slides(paths: tuple[Path, ...]) -> None:
+    """Refuse an empty list, empty folders, and files of an unknown kind that are no slides."""
+    if not paths:
+        raise ConfigError(
+            "add_slides was given no file", "one slide or folder, or more", "name them: --paths FILE"
+        )
+    if not all(path.exists() for path in paths):
+        return  # told with the other files
+    for path in find_slides(paths):
+        if path.suffix.lower() not in SLIDE_SUFFIXES:
+            open_slide(path, mpp=1.0).close()
 
 
 def _slides(project: Project, config: StageConfig) -> list[str]:

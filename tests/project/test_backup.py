@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
-from napari_histogan.config import SampleImagesConfig
+from napari_histogan.config import ImportGanConfig, SampleImagesConfig
 from napari_histogan.errors import LabelError, ProjectDamaged, ProjectError, ProjectTooNew
 from napari_histogan.geometry import Region, Size
 from napari_histogan.labels.classes import ClassTable
@@ -53,7 +54,7 @@ def same_work(a: Project, b: Project) -> bool:
 def test_a_backup_restores_into_a_new_folder(painted: Project, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "work.zip"
     assert back_up(painted, target) == 5
-    found = restore(target, tmp_path / "new")
+    found = restore(target, tmp_path / "new").project
     assert same_work(painted, found)
     assert found.name == painted.name
     assert found.slide().path == Path("/slides/s.svs")
@@ -73,7 +74,10 @@ def test_restoring_keeps_what_it_replaces(painted: Project, tmp_path: Path) -> N
     painted.save_correction(Correction("edge", "s", Region(0, 0, 4, 4), 0.5, np.full((4, 4), 2, np.uint8)))
     painted.save_mask("samples/0001", 11, np.ones((32, 32), np.uint8))
     (painted.root / "labels" / "slide_labels.csv").write_text("later\n")
-    restore(tmp_path / "b.zip", painted.root)
+    with pytest.raises(LabelError, match=r"1 masks were painted after .* such as 0001/00003\.npy"):
+        restore(tmp_path / "b.zip", painted.root)
+    assert painted.corrections()[0].mask[0, 0] == 2, "refused before anything was written"
+    restore(tmp_path / "b.zip", painted.root, force=True)
     again = Project.open(painted.root)
     assert again.load_mask("samples/0001", 3)[0, 0] == 2
     store = again.masks("samples/0001")
@@ -104,7 +108,90 @@ def test_masks_of_other_samples_are_refused(painted: Project, tmp_path: Path) ->
 def test_classes_that_were_added_since_stay(painted: Project, tmp_path: Path) -> None:
     back_up(painted, tmp_path / "b.zip")
     painted.set_classes(ClassTable.from_names(["glomerulus", "tubule", "vessel"]))
-    assert restore(tmp_path / "b.zip", painted.root).classes.names == ("glomerulus", "tubule", "vessel")
+    restored = restore(tmp_path / "b.zip", painted.root)
+    assert restored.project.classes.names == ("glomerulus", "tubule", "vessel")
+    assert restored.notes == ("the backup does not know the classes vessel; the project keeps them",)
+
+
+def test_classes_that_mean_something_else_are_refused(painted: Project, tmp_path: Path) -> None:
+    back_up(painted, tmp_path / "b.zip")
+    painted.set_classes(ClassTable.from_names(["tumor", "stroma", "fat"]))
+    with pytest.raises(
+        LabelError, match="has the classes glomerulus, tubule, the project tumor, stroma, fat"
+    ):
+        restore(tmp_path / "b.zip", painted.root)
+    assert painted.classes.names == ("tumor", "stroma", "fat")
+
+
+def test_a_backup_is_not_replaced_unasked(painted: Project, tmp_path: Path) -> None:
+    back_up(painted, tmp_path / "b.zip")
+    before = (tmp_path / "b.zip").read_bytes()
+    with pytest.raises(ProjectError, match=r"exists already.*--force"):
+        back_up(painted, tmp_path / "b.zip")
+    assert (tmp_path / "b.zip").read_bytes() == before
+    assert back_up(painted, tmp_path / "b.zip", force=True) == 5
+
+
+def drawn(project: Project, seed: int) -> str:
+    """Samples with styles and noise, from the newest generator."""
+    config = SampleImagesConfig(seed=seed, count=16)
+    rng = np.random.default_rng(seed)
+    parents = [project.artifact("", "generator")]
+    with project.new_artifact("samples", config, QuietReporter(), parents) as draft:
+        group = zarr.open_group(str(draft.path / "samples.zarr"), mode="w")
+        group.create_array("w", data=rng.normal(size=(16, 2, 4)).astype(np.float32))
+        group.create_array("noise_seed", data=rng.integers(0, 1 << 40, 16))
+        (draft.path / "when").write_text(str(draft.number))
+    return draft.result.id
+
+
+def imported(project: Project, weights: str) -> None:
+    with project.new_artifact("generator", ImportGanConfig(), QuietReporter()) as draft:
+        (draft.path / "weights").write_text(weights)
+
+
+def test_masks_find_their_samples_again_once_these_are_redrawn(tmp_path: Path) -> None:
+    classes = ClassTable.from_names(["a", "b"])
+    project = Project.create(tmp_path / "old", classes=classes)
+    imported(project, "kidney")
+    samples = drawn(project, 7)
+    project.save_mask(samples, 3, np.ones((8, 8), np.uint8))
+    project.save_mask(samples, 12, np.full((8, 8), 2, np.uint8))
+    back_up(project, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
+        latents = np.load(io.BytesIO(bundle.read("painted/0002.npz")))
+    whole = zarr.open_group(str(project.artifact("", "samples").path / "samples.zarr"), mode="r")
+    assert latents["index"].tolist() == [3, 12]
+    assert np.array_equal(latents["w"], whole["w"][:][[3, 12]])
+    assert np.array_equal(latents["noise_seed"], whole["noise_seed"][:][[3, 12]])
+
+    first = restore(tmp_path / "b.zip", tmp_path / "new")
+    (note,) = first.notes
+    assert "2 masks wait for samples/0002, which this project lacks" in note
+    assert f"generators/0001 with the hash {project.artifact('', 'generator').hash[:12]}" in note
+    assert "sample-images PROJECT --count 16 --seed 7 --truncation" in note
+    new = first.project
+    imported(new, "kidney")
+    assert "bring in" not in restore(tmp_path / "b.zip", new.root).notes[0]
+    redrawn = drawn(new, 7)
+    assert redrawn != samples
+    assert restore(tmp_path / "b.zip", new.root).notes == ()
+    assert new.painted(redrawn) == [3, 12]
+    assert int(new.load_mask(redrawn, 12)[0, 0]) == 2
+
+
+def test_samples_of_another_generator_or_seed_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "old", classes=ClassTable.from_names(["a", "b"]))
+    imported(project, "kidney")
+    project.save_mask(drawn(project, 7), 3, np.ones((8, 8), np.uint8))
+    back_up(project, tmp_path / "b.zip")
+    for name, weights, seed in (("other weights", "skin", 7), ("other seed", "kidney", 8)):
+        other = Project.create(tmp_path / name, classes=project.classes)
+        imported(other, weights)
+        samples = drawn(other, seed)
+        with pytest.raises(LabelError, match="painted on other samples"):
+            restore(tmp_path / "b.zip", other.root)
+        assert other.painted(samples) == []
 
 
 def forge(path: Path, entries: dict[str, bytes], manifest: dict | None = None) -> Path:

@@ -137,3 +137,22 @@ def test_wrong_names_are_refused(project: Project) -> None:
     project.save_correction(Correction("edge", "s", Region(0, 0, 2, 2), 0.5, np.ones((2, 2), np.uint8)))
     with pytest.raises(LabelError, match="no corrected region 'x'"):
         what_it_reads(project, c.MergeCorrectionsConfig(regions=("x",)))
+
+
+def test_masks_that_a_new_generator_leaves_behind_are_told(project: Project) -> None:
+    old = make(project, "import_gan")
+    samples = make(project, "sample_images", old)
+    for index in range(3):
+        project.save_mask(samples, index, np.ones((4, 4), np.uint8))
+    make(project, "import_gan")
+    found = overview(project)
+    assert found.next_stage == "sample_images"
+    assert (
+        "The 3 masks painted on samples/0002 stay there and stay usable with generators/0001"
+        in found.next_step
+    )
+    assert found.next_step.endswith("histogan train-pixel-classifier PROJECT --samples samples/0002")
+    make(project, "sample_images", project.artifact("", "generator"))
+    (painting,) = (state for state in overview(project).stages if state.stage == "paint")
+    assert painting.count == 0
+    assert painting.summary == {"corrections": 0, "on samples/0002": 3}
