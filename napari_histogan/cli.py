@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from napari_histogan import __version__
 from napari_histogan.cli_jobs import DONE, FAILED, STOPPED, detached, follow, resume, stop
 from napari_histogan.cli_options import Parser, add_stage_options, read_config
-from napari_histogan.config import STAGES, StageConfig, dump_config
+from napari_histogan.config import STAGES, StageConfig, TrainGanConfig, dump_config
 from napari_histogan.errors import HistoganError, ProjectError, Stopped
 from napari_histogan.progress import STOP_FILE
 
@@ -165,24 +165,30 @@ def _console(stderr: bool = False) -> Console:
 def _run_stage(options: argparse.Namespace) -> int:
     """Run a stage as a job and follow it."""
     from napari_histogan.jobs.runner import find_unfinished, resume_job, start_job, with_absolute_paths
-    from napari_histogan.project.reads import what_it_reads
+    from napari_histogan.project.reads import settled, what_it_reads
     from napari_histogan.project.store import Project
 
     project = Project.open(options.project)
     config: StageConfig = with_absolute_paths(read_config(options.model, options))
-    reads = what_it_reads(project, config)
+    reads, config = what_it_reads(project, config), settled(project, config)
     if options.dry_run:
         print(dump_config(config).rstrip())
         for item in reads or ["nothing"]:
             print(f"# reads {item}")
         return DONE
     if options.foreground:
+        from napari_histogan.jobs.ranks import from_outside, work_together
         from napari_histogan.jobs.worker import main as work
 
-        found = None if options.new else find_unfinished(project.root, config)
-        if found and not found.is_alive():
-            (found.run_dir / STOP_FILE).unlink(missing_ok=True)
-        return work([str(found.run_dir if found else project.new_run(config))])
+        def allocate() -> Path:
+            found = None if options.new else find_unfinished(project.root, config)
+            if found and not found.is_alive():
+                (found.run_dir / STOP_FILE).unlink(missing_ok=True)
+            return found.run_dir if found else project.new_run(config)
+
+        if isinstance(config, TrainGanConfig) and config.devices > 1 and from_outside():
+            return work_together(config, allocate, lambda run_dir: work([str(run_dir)]))
+        return work([str(allocate())])
     found = None if options.new else find_unfinished(project.root, config)
     offset = found.events()[1] if found else 0
     if found:

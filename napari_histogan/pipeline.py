@@ -32,22 +32,25 @@ from napari_histogan.inference.sampling import load_samples, sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.models.generator_file import generator_info, load_generator
-from napari_histogan.models.official_checkpoint import import_generator
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.reads import settled
 from napari_histogan.project.slide_list import SlideEntry, unique_name
 from napari_histogan.project.store import Project
-from napari_histogan.slides.patch_plan import PatchPlan, plan_patches
+from napari_histogan.slides.patch_plan import plan_patches
 from napari_histogan.slides.reader import find_slides, open_slide
+from napari_histogan.slides.stored_colors import conversion
 from napari_histogan.stage_inputs import (
     check_stop,
     default_mpp,
+    gan_inputs,
     generator_mpp,
     generator_of,
     numbers_of,
     open_entry,
+    open_generator,
     painted_mask,
     patch_stream,
     picture_sheet,
@@ -78,6 +81,8 @@ def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) 
                 name = unique_name(path, [*known, *entries])
                 entries.append(SlideEntry(name, path.resolve(), slide.mpp, slide.size, slide.fingerprint()))
                 Image.fromarray(slide.thumbnail(THUMBNAIL_PX)).save(draft.path / f"{name}.png")
+            if said := conversion(path):
+                reporter.warn(f"{name} is stored as {said}.")
         draft.summary.update(slides=len(entries), names=", ".join(e.name for e in entries[:10]))
         project.add_slide_entries(entries)
     reporter.progress(len(files), len(files), "slides", "Looking at the slides")
@@ -104,17 +109,11 @@ def extract_patches(project: Project, config: c.ExtractPatchesConfig, reporter: 
 
 def train_gan(project: Project, config: c.TrainGanConfig, reporter: Reporter) -> Artifact:
     """Train StyleGAN2 on the stream of patches."""
-    planned = stage_input(project, reporter, config.patches, "patches")
-    plan = PatchPlan.load(planned.path)
-    parents = [planned]
-    init = None
-    if config.init:
-        parents.append(stage_input(project, reporter, config.init, "generator"))
-        init = load_generator(parents[-1].path)
-    plan_config = c.make_config(c.ExtractPatchesConfig, planned.config, planned.id)
-    with closing(patch_stream(plan, plan_config, config.seed, dihedral=config.mirror_and_rotate)) as stream:
-        folder = run_gan_training(stream, config, reporter, init)
-    with project.new_artifact("generator", config, reporter, parents) as draft:
+    if not (reporter.run_dir / "config.toml").exists():  # a job's numbers were settled when it was started
+        config = settled(project, config)
+    with gan_inputs(project, config, reporter) as found:
+        folder = run_gan_training(found.patches, config, reporter, found.init, found.init_discriminator)
+    with project.new_artifact("generator", config, reporter, found.parents) as draft:
         draft.take(folder)
         info = generator_info(draft.path)
         draft.summary.update({k: v for k, v in info.items() if isinstance(v, int | float | str)})
@@ -129,7 +128,7 @@ def import_gan(project: Project, config: c.ImportGanConfig, reporter: Reporter) 
             "a folder or .safetensors file of this program, or a .pkl or .pt of another one",
             "check the path",
         )
-    imported = import_generator(config.path)
+    imported = open_generator(config.path, config.checkpoint)
     mpp = config.mpp or imported.info.get("mpp")
     if mpp is None:
         raise ConfigError(

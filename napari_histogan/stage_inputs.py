@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +13,28 @@ from PIL import Image
 
 from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, ModelError, SlideError, Stopped
-from napari_histogan.models.generator_file import generator_info
+from napari_histogan.models.generator_file import (
+    DISCRIMINATOR_FILE,
+    GENERATOR_FILE,
+    generator_info,
+    load_discriminator,
+    load_generator,
+)
+from napari_histogan.models.official_checkpoint import ImportedGenerator, import_generator
+from napari_histogan.models.stylegan2 import Discriminator, Generator
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.atomic import read_json
 from napari_histogan.project.corrections import Correction
+from napari_histogan.project.gan_checkpoints import choose_checkpoint
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.project.store import Project
 from napari_histogan.slides.patch_plan import PatchPlan
 from napari_histogan.slides.patches import PatchStream
 from napari_histogan.slides.reader import SlideReader, open_slide
+from napari_histogan.training.checkpoint import CheckpointStore
+from napari_histogan.training.gan_result import NOTE, networks_of
 
 
 def open_entry(entry: SlideEntry) -> SlideReader:
@@ -41,6 +55,50 @@ def patch_stream(
 ) -> PatchStream:
     """Return the endless random patches of a plan; ``dihedral`` turns and mirrors them."""
     return PatchStream(plan, seed, min_tissue=config.min_tissue, dihedral=dihedral)
+
+
+@dataclass(frozen=True, slots=True)
+class GanInputs:
+    """What the training of a generator starts from."""
+
+    patches: PatchStream
+    init: Generator | None
+    init_discriminator: Discriminator | None
+    parents: list[Artifact]
+
+
+@contextmanager
+def gan_inputs(project: Project, config: c.TrainGanConfig, reporter: Reporter) -> Iterator[GanInputs]:
+    """Open the patches of a generator's training, and the networks that it starts from."""
+    planned = stage_input(project, reporter, config.patches, "patches")
+    parents, init, opponent = [planned], None, None
+    if config.init:
+        parents.append(stage_input(project, reporter, config.init, "generator"))
+        init = load_generator(parents[-1].path)
+        beside = parents[-1].path / DISCRIMINATOR_FILE
+        opponent = load_discriminator(beside) if beside.exists() else None
+    plan_config = c.make_config(c.ExtractPatchesConfig, planned.config, planned.id)
+    plan = PatchPlan.load(planned.path)
+    with closing(patch_stream(plan, plan_config, config.seed, dihedral=config.mirror_and_rotate)) as stream:
+        yield GanInputs(stream, init, opponent, parents)
+
+
+def open_generator(path: Path, checkpoint: str) -> ImportedGenerator:
+    """Read a generator, or a checkpoint of a training or its result ("last", "best", or its kimg)."""
+    training = path.is_dir() and ((path / "checkpoints").is_dir() or (path / NOTE).exists())
+    if not training or (not checkpoint and (path / GENERATOR_FILE).exists()):
+        if checkpoint:
+            raise ConfigError(
+                f"{path} is one generator, and checkpoint {checkpoint!r} was asked for",
+                "the run folder of a training, or its result",
+                "leave checkpoint empty, or name a run folder",
+            )
+        return import_generator(path)
+    chosen = choose_checkpoint(path, checkpoint or "last")
+    if chosen.path.suffix == ".safetensors":
+        return import_generator(chosen.path)
+    store = CheckpointStore(chosen.path.parent)
+    return networks_of(store.load(round(chosen.kimg * 1000)).state)
 
 
 def picture_sheet(patches: np.ndarray[Any, np.dtype[np.uint8]], columns: int = 8) -> Image.Image:

@@ -62,6 +62,11 @@ class TrainGanConfig(StageConfig):
         False, "Compile the networks with torch.compile; R1 and path length run uncompiled."
     )
     tensorboard: bool = more(False, "Write TensorBoard event files into the run folder, too.")
+    inception: Path | None = more(
+        None,
+        "File with the weights of Inception (pt_inception-2015-12-05-6726825d.pth); with it FID and KID are "
+        "reported, too. They take minutes per report on a CPU.",
+    )
     take: Literal["last", "best"] = more(
         "last",
         "Which averaged generator becomes the result: the last, or the one of the best quality figure.",
@@ -89,7 +94,9 @@ class ImportGanConfig(StageConfig):
         "g_ema; or the run folder of a generator's training. Nothing that the file contains is run.",
     )
     checkpoint: str = more(
-        "last", "Of a run folder: last, best, or the thousands of images of a checkpoint that is there."
+        "",
+        "Of the folder of a training or its result: last, best, or the thousands of images of a checkpoint "
+        "that is there; empty takes the result, or the last of an unfinished training.",
     )
     mpp: float | None = basic(
         None, "Resolution of its images, if its file does not say.", "um/px", gt=0.01, lt=100

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import HistoganError, JobError, ProjectLocked, Stopped
+from napari_histogan.jobs.ranks import companions
 from napari_histogan.progress import RunReporter
 from napari_histogan.project.artifacts import KINDS, Artifact
 from napari_histogan.project.locks import now
@@ -201,7 +202,8 @@ def _call_stage(run_dir: Path, pipeline: str, reporter: RunReporter, status: Sta
                 functions = load_stage_functions(pipeline)
                 if config.stage not in functions:
                     raise JobError(f"{pipeline} has no stage {config.stage!r}", ", ".join(functions))
-                return functions[config.stage](project, config, reporter).id
+                with companions(run_dir, config):
+                    return functions[config.stage](project, config, reporter).id
         except ProjectLocked as locked:
             if status.status.state == "running":
                 raise

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar, cast
 
-from napari_histogan.config import StageConfig
+from napari_histogan.config import StageConfig, TrainGanConfig
+from napari_histogan.config.gan_presets import settle
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
+
+C = TypeVar("C", bound=StageConfig)
 
 _NAMED_BY_FIELD = {
     "train_gan": ("patches",),
@@ -76,6 +80,20 @@ def _require_slides(paths: tuple[Path, ...]) -> None:
     for path in find_slides(paths):
         if path.suffix.lower() not in SLIDE_SUFFIXES:
             open_slide(path, mpp=1.0).close()
+
+
+def settled(project: Project, config: C) -> C:
+    """Return the config with the numbers that its preset chooses for what the project has.
+
+    Only the training of a generator has a preset; see :func:`napari_histogan.config.gan_presets.suggest`.
+    Without planned patches the config stays as it is.
+    """
+    if not isinstance(config, TrainGanConfig) or config.preset == "plain":
+        return config
+    if not config.patches and not project.artifacts("patches"):
+        return config
+    summary = project.artifact(config.patches, "patches").summary
+    return cast(C, settle(config, int(summary["patch_px"]), int(summary["slides"])))
 
 
 def _slides(project: Project, config: StageConfig) -> list[str]:
