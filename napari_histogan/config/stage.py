@@ -27,6 +27,8 @@ class StageConfig(BaseModel):
     stage: ClassVar[str]
     result: ClassVar[str]
     """Kind of artifact that the stage makes; see :mod:`napari_histogan.project.artifacts`."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """By value of the field ``preset``: what it sets where nothing else is given."""
 
     seed: int = more(0, "Seed of every random choice; the same seed gives the same result.", ge=0)
     device: Device = more("auto", "Where to compute; auto takes the best device found.")

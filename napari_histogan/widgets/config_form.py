@@ -68,6 +68,8 @@ class ConfigForm(QWidget):
         self.advanced.addWidget(inner)
         self.advanced.setVisible(more.rowCount() > 0)
         layout.addWidget(self.advanced)
+        if model.presets and "preset" in self._editors:
+            self._editors["preset"].changed.connect(self._show_preset)
         self.problem = QLabel()
         self.problem.setWordWrap(True)
         self.problem.setStyleSheet("color: #e5604d;")
@@ -80,7 +82,8 @@ class ConfigForm(QWidget):
 
     def set_values(self, values: dict[str, Any]) -> None:
         """Show values; fields that the form hides are kept for :meth:`config`."""
-        for name, value in values.items():
+        # A preset changes other fields, so it comes first.
+        for name, value in sorted(values.items(), key=lambda item: item[0] != "preset"):
             if name in self._editors:
                 self._editors[name].set_value(value)
             else:
@@ -104,6 +107,12 @@ class ConfigForm(QWidget):
             raise
         self.problem.hide()
         return config
+
+    def _show_preset(self) -> None:
+        """Show the numbers of the chosen preset in the fields that presets set."""
+        values = dict(make_config(self.model, {"preset": self._editors["preset"].value()}))
+        for name in sorted({name for preset in self.model.presets.values() for name in preset}):
+            self._editors[name].set_value(values[name])
 
     def is_valid(self) -> bool:
         """Whether every field has a value in its range."""

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 from qtpy.QtWidgets import QLineEdit, QSpinBox
 
-from napari_histogan.config import STAGES, TrainGanConfig, TrainSegmenterConfig
+from napari_histogan.config import (
+    STAGES,
+    TrainGanConfig,
+    TrainPixelClassifierConfig,
+    TrainSegmenterConfig,
+)
 from napari_histogan.errors import ConfigError
 from napari_histogan.widgets.config_form import ConfigForm
 
@@ -39,6 +44,21 @@ def test_values_survive_the_way_through_the_form(qtbot):
     qtbot.addWidget(form)
     form.set_values(config.model_dump())
     assert form.config() == config
+
+
+def test_choosing_a_preset_shows_its_numbers(qtbot):
+    form = ConfigForm(TrainPixelClassifierConfig)
+    qtbot.addWidget(form)
+    combo = form.editor("preset").control
+    qtbot.keyClicks(combo, "hdgan")
+    assert combo.currentText() == "hdgan"
+    assert form.config() == TrainPixelClassifierConfig(preset="hdgan")
+    assert form.config().learning_rate == 1e-4
+    form.set_values({"learning_rate": 0.01, "preset": "datasetgan"})
+    assert form.config() == TrainPixelClassifierConfig(preset="datasetgan", learning_rate=0.01)
+    qtbot.wait(1000)  # the box forgets the letters typed before
+    qtbot.keyClicks(combo, "plain")
+    assert form.config() == TrainPixelClassifierConfig()
 
 
 def test_ranges_hold_and_problems_are_said_below_the_form(qtbot):
