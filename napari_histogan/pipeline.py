@@ -3,19 +3,22 @@
 ::
 
     add_slides -> extract_patches -> train_gan (or import_gan) -> sample_images -> (paint)
+                                       real patches -> invert_patches -> (paint)
         -> train_pixel_classifier -> synthesize_dataset -> train_segmenter -> predict_heatmap
         -> evaluate -> (correct) -> merge_corrections -> train_segmenter ...
 
 Each function takes the project, its frozen config, and a reporter, and returns the
 artifact that it made.  What it needs from earlier stages it finds in the project: the
-newest of its kind, unless the config names one.  Everything that can be wrong with the
+newest of its kind, unless the config names one; a classifier learns from all painted
+sets of samples of one generator.  Side doors, such as ``invert_patches``, are functions
+of :mod:`~napari_histogan.side_doors`.  Everything that can be wrong with the
 input is said before long work starts.  State that a stopped stage needs to go on lives
 in ``reporter.run_dir``; the result enters the project by one rename at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,9 +29,10 @@ from PIL import Image
 
 from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError
+from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_scores import evaluate_heatmap, scores_as_json
 from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
-from napari_histogan.inference.sampling import load_samples, sample
+from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.models.generator_file import generator_info, load_generator
@@ -36,37 +40,41 @@ from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.reads import settled
 from napari_histogan.project.slide_list import SlideEntry, unique_name
 from napari_histogan.project.store import Project
+from napari_histogan.side_doors import invert_patches
 from napari_histogan.slides.patch_plan import plan_patches
 from napari_histogan.slides.reader import find_slides, open_slide
 from napari_histogan.slides.stored_colors import conversion
 from napari_histogan.stage_inputs import (
     check_stop,
     default_mpp,
+    earlier_classifier,
     gan_inputs,
     generator_mpp,
     generator_of,
     numbers_of,
     open_entry,
     open_generator,
-    painted_mask,
+    painted_samples,
     patch_stream,
     picture_sheet,
     stage_input,
     training_sources,
 )
 from napari_histogan.training.datasets import SegmentationSource, ZarrPairs, write_pairs
+from napari_histogan.training.feature_cache import FeatureCache
 from napari_histogan.training.region_patches import cut_region
 from napari_histogan.training.train_gan import train_gan as run_gan_training
-from napari_histogan.training.train_pixel_classifier import PaintedSamples
 from napari_histogan.training.train_pixel_classifier import train_pixel_classifier as run_classifier_training
 from napari_histogan.training.train_segmenter import train_segmenter as run_segmenter_training
 
 THUMBNAIL_PX = 256
 PAIRS = "pairs.zarr"
 HEATMAP = "heatmap.zarr"
+FEATURES = Path("cache", "features")
 
 
 def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) -> Artifact:
@@ -155,23 +163,29 @@ def train_pixel_classifier(
     project: Project, config: c.TrainPixelClassifierConfig, reporter: Reporter
 ) -> Artifact:
     """Learn the classes from the painted samples and the generator's features."""
-    samples = stage_input(project, reporter, config.samples, "samples")
-    source = generator_of(project, samples)
-    painted = project.painted(samples)
-    if not painted:
-        raise LabelError(
-            f"no sample of {samples.id} is painted", "one painted sample or more", "paint in the dock first"
-        )
-    parents: Sequence[Artifact | Parent] = (source, samples, project.masks_parent(samples))
-    stored = load_samples(samples.path)
-    masks = np.stack([painted_mask(project, samples, index) for index in painted])
-    data = PaintedSamples(stored.w[painted], stored.noise_seed[painted], masks)
+    choose = partial(painted_sets, project, config.samples)
+    sets = keep_inputs(project, reporter.run_dir, "samples", choose)
+    source = generator_of(project, sets[0])
+    parents: list[Artifact | Parent] = [source, *sets, *map(project.masks_parent, sets)]
+    generator = load_generator(source.path)
+    data = painted_samples(project, sets, generator.spec)
+    before = earlier_classifier(project, reporter, config.init, source)
+    cached = project.root / FEATURES / f"{source.hash[:16]}-{config.blocks}"
     folder = run_classifier_training(
-        load_generator(source.path), data, project.classes, config, reporter, generator_hash=source.hash
+        generator,
+        data,
+        project.classes,
+        config,
+        reporter,
+        generator_hash=source.hash,
+        init=before.path if before else None,
+        cache=FeatureCache(cached) if config.feature_cache else None,
     )
+    judged = score_classifier(folder, seed=config.seed)
+    parents += [before] if before else []
     with project.new_artifact("pixel_classifier", config, reporter, parents) as draft:
         draft.take(folder)
-        draft.summary.update(painted=len(painted), **numbers_of(draft.path / "classifier.json"))
+        draft.summary.update(painted=len(data), **judged, **numbers_of(draft.path / "classifier.json"))
     return draft.result
 
 
@@ -285,6 +299,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         train_gan,
         import_gan,
         sample_images,
+        invert_patches,
         train_pixel_classifier,
         synthesize_dataset,
         train_segmenter,

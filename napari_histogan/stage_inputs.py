@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from PIL import Image
 
 from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, ModelError, SlideError, Stopped
+from napari_histogan.inference.sampling import load_samples
 from napari_histogan.models.generator_file import (
     DISCRIMINATOR_FILE,
     GENERATOR_FILE,
@@ -21,7 +22,7 @@ from napari_histogan.models.generator_file import (
     load_generator,
 )
 from napari_histogan.models.official_checkpoint import ImportedGenerator, import_generator
-from napari_histogan.models.stylegan2 import Discriminator, Generator
+from napari_histogan.models.stylegan2 import Discriminator, Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.atomic import read_json
@@ -35,6 +36,7 @@ from napari_histogan.slides.patches import PatchStream
 from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.training.checkpoint import CheckpointStore
 from napari_histogan.training.gan_result import NOTE, networks_of
+from napari_histogan.training.labelled_pixels import PaintedSamples
 
 
 def open_entry(entry: SlideEntry) -> SlideReader:
@@ -134,6 +136,46 @@ def generator_of(project: Project, artifact: Artifact) -> Artifact:
     raise ArtifactMissing(f"{artifact.id} does not say its generator", "a generator among its parents")
 
 
+def earlier_classifier(
+    project: Project, reporter: Reporter, reference: str, generator: Artifact
+) -> Artifact | None:
+    """Return the pixel classifier to start from: the named one, or the newest that fits; None if not asked.
+
+    Raises
+    ------
+    ConfigError
+        If none has features of this generator and the project's classes.
+    """
+
+    def choose() -> list[Artifact]:
+        newest = reference == "newest"
+        found = (
+            project.artifacts("pixel_classifier")
+            if newest
+            else [project.artifact(reference, "pixel_classifier")]
+        )
+        fitting = [artifact for artifact in found if _same_task(project, artifact, generator)]
+        if not fitting:
+            what = "no pixel classifier" if newest else f"{found[0].id} is not one that"
+            raise ConfigError(
+                f"{what} reads features of {generator.id} and knows the classes "
+                f"{', '.join(project.classes.names)}",
+                "an earlier round with the same generator and classes",
+                "leave init empty to start anew",
+            )
+        return [fitting[-1]]
+
+    return keep_inputs(project, reporter.run_dir, "init", choose)[0] if reference else None
+
+
+def _same_task(project: Project, classifier: Artifact, generator: Artifact) -> bool:
+    """Whether a classifier was trained on features of this generator for the project's classes."""
+    if all(parent.hash != generator.hash for parent in classifier.parents):
+        return False
+    classes = read_json(classifier.path / "classifier.json")["spec"]["classes"]
+    return [entry["name"] for entry in classes] == list(project.classes.names)
+
+
 def generator_mpp(generator: Artifact) -> float:
     """Return a generator's resolution in um/px; raise ``ModelError`` if it does not say one."""
     mpp = generator_info(generator.path).get("mpp")
@@ -142,6 +184,28 @@ def generator_mpp(generator: Artifact) -> float:
             f"{generator.id} does not say its resolution", "um per pixel", "import it with --mpp"
         )
     return float(mpp)
+
+
+def painted_samples(project: Project, sets: Sequence[Artifact], spec: GeneratorSpec) -> PaintedSamples:
+    """Return all painted samples of sets that one generator made, with their masks.
+
+    Raises
+    ------
+    LabelError
+        If a mask vanished.
+    StorageError
+        If samples cannot be read.
+    """
+    parts, fitted = [], False
+    for samples in sets:
+        painted, stored = project.painted(samples), load_samples(samples.path)
+        if painted:
+            masks = np.stack([painted_mask(project, samples, index) for index in painted])
+            noise = stored.noise_rows(spec, painted)
+            parts.append((stored.w[painted], stored.noise_seed[painted], masks, noise))
+            fitted |= stored.noise is not None and bool(stored.real[painted].any())
+    w, seeds, masks, noise = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return PaintedSamples(w, seeds, masks, noise if fitted else None)
 
 
 def painted_mask(project: Project, samples: Artifact, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

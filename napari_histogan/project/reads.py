@@ -9,6 +9,7 @@ from napari_histogan.config import StageConfig, TrainGanConfig
 from napari_histogan.config.gan_presets import settle
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.project.artifacts import KINDS
+from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
 
@@ -17,14 +18,18 @@ C = TypeVar("C", bound=StageConfig)
 _NAMED_BY_FIELD = {
     "train_gan": ("patches",),
     "sample_images": ("generator",),
-    "train_pixel_classifier": ("samples",),
+    "invert_patches": ("generator",),
     "synthesize_dataset": ("pixel_classifier",),
     "predict_heatmap": ("segmenter",),
     "evaluate": ("heatmap",),
 }
 """Fields that name an artifact of the kind of the same name; empty takes the newest."""
 
-_STARTS_FROM = {"train_gan": "generator", "train_segmenter": "segmenter"}
+_STARTS_FROM = {
+    "train_gan": "generator",
+    "train_segmenter": "segmenter",
+    "train_pixel_classifier": "pixel_classifier",
+}
 """Kind of the artifact that the field ``init`` may name."""
 
 
@@ -56,12 +61,13 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         if kind in KINDS
     ]
     if values.get("init"):
-        reads.append(project.artifact(values["init"], _STARTS_FROM[config.stage]).id)
+        named = "" if values["init"] == "newest" else values["init"]
+        reads.append(project.artifact(named, _STARTS_FROM[config.stage]).id)
     if config.stage == "add_slides":
         _require_slides(values["paths"])
     reads += _slides(project, config)
     if config.stage == "train_pixel_classifier":
-        reads.append(_painted(project, values["samples"]))
+        reads += _painted(project, values["samples"])
     if config.stage == "train_segmenter":
         reads += _sources(project, values["sources"])
     if config.stage == "merge_corrections":
@@ -105,18 +111,19 @@ def _slides(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "predict_heatmap":
         entry = project.slide(values["slide"])
         return [f"slide {entry.name} ({entry.path})"]
+    if config.stage == "invert_patches" and not values["paths"]:
+        if not values["places"]:
+            return [project.artifact(values["patches"], "patches").id]
+        entry = project.slide(values["slide"])
+        return [f"slide {entry.name} ({entry.path})"]
     return []
 
 
-def _painted(project: Project, samples: str) -> str:
-    """Return how many masks there are to learn from."""
-    source = project.artifact(samples, "samples")
-    count = len(project.painted(source))
-    if not count:
-        raise LabelError(
-            f"no sample of {source.id} is painted", "one painted sample or more", "paint in the dock first"
-        )
-    return f"{count} painted masks of {source.id}"
+def _painted(project: Project, samples: str) -> list[str]:
+    """Return the samples, and how many masks there are to learn from."""
+    sets = painted_sets(project, samples)
+    counts = [(len(project.painted(a)), a.id) for a in sets]
+    return [a.id for a in sets] + [f"{count} painted masks of {name}" for count, name in counts if count]
 
 
 def _sources(project: Project, references: tuple[str, ...]) -> list[str]:
