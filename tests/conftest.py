@@ -47,3 +47,23 @@ def tiny_project_copy(tiny_project, tmp_path):
     root = tmp_path / "project"
     shutil.copytree(tiny_project.root, root)
     return Project.open(root)
+
+
+@pytest.fixture(scope="session")
+def painted_project(tmp_path_factory, demo_slide):
+    """A project up to three painted samples of a random 32 px generator; tests must not change it."""
+    from tiny_project import make_painted_project
+
+    return make_painted_project(tmp_path_factory.mktemp("painted") / "project", demo_slide)
+
+
+@pytest.fixture
+def painted_project_copy(painted_project, tmp_path):
+    """A copy of the painted project that a test may change."""
+    import shutil
+
+    from napari_histogan.project.store import Project
+
+    root = tmp_path / "painted"
+    shutil.copytree(painted_project.root, root)
+    return Project.open(root)

@@ -38,8 +38,8 @@ def quarters(*classes: int) -> np.ndarray:
     return mask
 
 
-def test_real_patches_are_painted_and_learned_from_with_drawn_samples(tiny_project_copy):
-    project = tiny_project_copy
+def test_real_patches_are_painted_and_learned_from_with_drawn_samples(painted_project_copy):
+    project = painted_project_copy
     drawn = project.artifacts("samples")[-1]
     real, reporter = run(project, c.InvertPatchesConfig(count=2, drawn=3, **QUICK))
     assert (real.summary["count"], real.summary["real"]) == (5, 2)
@@ -65,8 +65,8 @@ def test_real_patches_are_painted_and_learned_from_with_drawn_samples(tiny_proje
     assert "painted on since" in told[judge.id]
 
 
-def test_features_of_a_painted_real_patch_are_those_of_its_fitted_noise(tiny_project_copy):
-    project = tiny_project_copy
+def test_features_of_a_painted_real_patch_are_those_of_its_fitted_noise(painted_project_copy):
+    project = painted_project_copy
     real, _ = run(project, c.InvertPatchesConfig(count=1, drawn=1, **QUICK))
     project.save_mask(real, 0, quarters(1, 2))
     project.save_mask(real, 1, quarters(1, 2))
@@ -84,8 +84,8 @@ def test_features_of_a_painted_real_patch_are_those_of_its_fitted_noise(tiny_pro
     assert only_drawn.noise is None
 
 
-def test_pictures_and_places_are_taken_as_they_are(tiny_project_copy, tmp_path):
-    project = tiny_project_copy
+def test_pictures_and_places_are_taken_as_they_are(painted_project_copy, tmp_path):
+    project = painted_project_copy
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -113,8 +113,8 @@ def originals(samples) -> np.ndarray:
     return np.asarray(group["original"][:])
 
 
-def test_what_cannot_be_found_is_refused_before_the_search(tiny_project_copy, tmp_path):
-    project = tiny_project_copy
+def test_what_cannot_be_found_is_refused_before_the_search(painted_project_copy, tmp_path):
+    project = painted_project_copy
     count = len(project.artifacts("samples"))
     small, empty = tmp_path / "small.png", tmp_path / "empty"
     Image.new("RGB", (20, 40)).save(small)
@@ -124,15 +124,15 @@ def test_what_cannot_be_found_is_refused_before_the_search(tiny_project_copy, tm
         (SlideNotFound, "no pictures", {"paths": (empty,)}),
         (ConfigError, "no picture at", {"paths": (tmp_path / "gone.png",)}),
         (ConfigError, "outside of the slide", {"places": "99999, 3"}),
-        (ArtifactMissing, "0077", {"patches": "77"}),
+        (ArtifactMissing, "77", {"patches": "77"}),
     ):
         with pytest.raises(error, match=words):
             run(project, c.InvertPatchesConfig(**values, **QUICK))
     assert len(project.artifacts("samples")) == count
 
 
-def test_several_sets_can_be_named(tiny_project_copy):
-    project = tiny_project_copy
+def test_several_sets_can_be_named(painted_project_copy):
+    project = painted_project_copy
     drawn = project.artifacts("samples")[-1]
     second, _ = run(project, c.SampleImagesConfig(count=2, seed=1, threads=1))
     with pytest.raises(LabelError, match=f"no sample of {second.id} is painted"):
@@ -144,12 +144,12 @@ def test_several_sets_can_be_named(tiny_project_copy):
         painted_sets(project, f"{drawn.id}, {third.id}")
 
 
-def test_the_verb_runs_from_the_command_line(tiny_project_copy):
-    root = tiny_project_copy.root
+def test_the_verb_runs_from_the_command_line(painted_project_copy):
+    root = painted_project_copy.root
     command = [sys.executable, "-m", "napari_histogan", "invert-patches", str(root)]
     options = ["--count", "1", "--drawn", "1", "--steps", "2", "--candidates", "2", "--threads", "1"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    found = [a for a in tiny_project_copy.artifacts("samples") if a.stage == "invert_patches"]
+    found = [a for a in painted_project_copy.artifacts("samples") if a.stage == "invert_patches"]
     assert len(found) == 1
     assert found[0].summary["real"] == 1

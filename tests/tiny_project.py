@@ -12,14 +12,31 @@ SAMPLES = 24
 
 def make_tiny_project(root: Path, slide: Path):
     """Make a project with a slide, a generator, samples, three masks, a net, and a heatmap."""
+    from napari_histogan import config as c
+
+    project = make_painted_project(root, slide)
+    _run(project, c.TrainPixelClassifierConfig(members=2, epochs=3))
+    _run(project, c.SynthesizeDatasetConfig(count=32))
+    _run(project, c.TrainSegmenterConfig(steps=4, width=4, depth=2, batch=4))
+    _run(project, c.PredictHeatmapConfig())
+    return project
+
+
+def _run(project, config):
+    from napari_histogan.pipeline import STAGE_FUNCTIONS
+    from napari_histogan.progress import QuietReporter
+
+    return STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+
+
+def make_painted_project(root: Path, slide: Path):
+    """Make a project with a slide, planned patches, a generator, samples, and three masks."""
     import torch
 
     from napari_histogan import config as c
     from napari_histogan.labels.classes import ClassTable
     from napari_histogan.models.generator_file import save_generator
     from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
-    from napari_histogan.pipeline import STAGE_FUNCTIONS
-    from napari_histogan.progress import QuietReporter
     from napari_histogan.project.store import Project
     from napari_histogan.widgets.sample_store import SampleStore
 
@@ -38,13 +55,10 @@ def make_tiny_project(root: Path, slide: Path):
     save_generator(source / "generator.safetensors", Generator(spec).eval(), {"mpp": 1.0})
     project = Project.create(root, "Tiny", ClassTable.from_names(["epidermis", "dermis", "glass"]))
 
-    def run(config):
-        return STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
-
-    run(c.AddSlidesConfig(paths=(slide,)))
-    run(c.ExtractPatchesConfig(patch_px=SIDE, mpp=1.0))
-    run(c.ImportGanConfig(path=source))
-    samples = run(c.SampleImagesConfig(count=SAMPLES))
+    _run(project, c.AddSlidesConfig(paths=(slide,)))
+    _run(project, c.ExtractPatchesConfig(patch_px=SIDE, mpp=1.0))
+    _run(project, c.ImportGanConfig(path=source))
+    samples = _run(project, c.SampleImagesConfig(count=SAMPLES))
     store = SampleStore(samples.path)
     for index in range(3):
         brightness = store.image(index).mean(axis=2)
@@ -52,8 +66,4 @@ def make_tiny_project(root: Path, slide: Path):
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[4:28, 4:28] = classes[4:28, 4:28]
         project.save_mask(samples, index, mask)
-    run(c.TrainPixelClassifierConfig(members=2, epochs=3))
-    run(c.SynthesizeDatasetConfig(count=32))
-    run(c.TrainSegmenterConfig(steps=4, width=4, depth=2, batch=4))
-    run(c.PredictHeatmapConfig())
     return project

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_histogan.widgets.gallery_model import (
     INDEX_ROLE,
     PAINTED_ROLE,
+    REAL_ROLE,
     SCORE_ROLE,
     THUMBNAIL_PX,
     Filter,
@@ -36,12 +37,13 @@ _FILTERS: tuple[tuple[Filter, str, str], ...] = (
     ("all", "All", "Every sample"),
     ("painted", "Painted", "Samples with paint"),
     ("unpainted", "Not painted", "Samples without paint"),
-    ("informative", "Most informative", "Samples on which the ensemble disagrees most, those first"),
+    ("informative", "Most informative", "Samples that would tell most if painted: uncertain, no two alike"),
+    ("real", "Real", "Real patches as the generator paints them"),
 )
 
 
 class ThumbnailDelegate(QStyledItemDelegate):
-    """Draws a thumbnail with a frame when chosen, a dot when painted, and its uncertainty."""
+    """Draws a thumbnail with a frame when chosen, a dot when painted, its uncertainty, and what is real."""
 
     def sizeHint(self, _option: QStyleOptionViewItem, _index: QModelIndex) -> QSize:  # noqa: N802
         """Return the size of a cell."""
@@ -61,6 +63,11 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.setBrush(QColor("#009e73"))
             painter.drawEllipse(box.right() - 14, box.top() + 3, 11, 11)
             painter.setBrush(Qt.BrushStyle.NoBrush)
+        if index.data(REAL_ROLE):
+            mark = QRect(box.left() + 2, box.top() + 2, 34, 15)
+            painter.fillRect(mark, QColor("#e69f00"))
+            painter.setPen(QColor("black"))
+            painter.drawText(mark, Qt.AlignmentFlag.AlignCenter, "real")
         score = index.data(SCORE_ROLE)
         text = f"#{index.data(INDEX_ROLE)}" + (f"  {score:.2f}" if score is not None else "")
         label = QRect(box.left(), box.bottom() - 14, box.width(), 15)
@@ -141,7 +148,7 @@ class GalleryDock(SessionView):
         if session is None or store is None:
             self.model.set_source(0, None)
         else:
-            self.model.set_source(len(store), store.image, session.painted())
+            self.model.set_source(len(store), store.image, session.painted(), store.real)
             self.model.set_scores(session.scores)
             self._select(session.painting.index)
         self._tell()

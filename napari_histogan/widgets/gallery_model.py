@@ -13,7 +13,7 @@ from qtpy.QtGui import QPixmap
 
 from napari_histogan.widgets.pictures import to_pixmap
 
-Filter = Literal["all", "painted", "unpainted", "informative"]
+Filter = Literal["all", "painted", "unpainted", "informative", "real"]
 
 THUMBNAIL_PX = 96
 _PIXMAPS_KEPT = 400
@@ -21,6 +21,7 @@ _PIXMAPS_KEPT = 400
 INDEX_ROLE = int(Qt.ItemDataRole.UserRole)
 PAINTED_ROLE = INDEX_ROLE + 1
 SCORE_ROLE = INDEX_ROLE + 2
+REAL_ROLE = INDEX_ROLE + 3
 
 
 class GalleryModel(QAbstractListModel):
@@ -38,12 +39,17 @@ class GalleryModel(QAbstractListModel):
         self._count = 0
         self._painted: set[int] = set()
         self._scores: dict[int, float] = {}
+        self._real: dict[int, float] = {}
         self._filter: Filter = "all"
         self._rows: list[int] = []
         self._pixmaps: OrderedDict[int, QPixmap] = OrderedDict()
 
     def set_source(
-        self, count: int, image: Callable[[int], NDArray[np.uint8]] | None, painted: Iterable[int] = ()
+        self,
+        count: int,
+        image: Callable[[int], NDArray[np.uint8]] | None,
+        painted: Iterable[int] = (),
+        real: Mapping[int, float] | None = None,
     ) -> None:
         """Show other samples.
 
@@ -55,7 +61,10 @@ class GalleryModel(QAbstractListModel):
             Gives the picture of a sample, ``(R, R, 3)`` uint8.
         painted
             Samples that have paint.
+        real
+            Samples that stand for real patches, and how well each was reproduced, dB.
         """
+        self._real = dict(real or {})
         self._count, self._image = count, image
         self._painted, self._scores = set(painted), {}
         self._pixmaps.clear()
@@ -126,6 +135,8 @@ class GalleryModel(QAbstractListModel):
             return sample
         if role == PAINTED_ROLE:
             return sample in self._painted
+        if role == REAL_ROLE:
+            return sample in self._real
         if role == SCORE_ROLE:
             return self._scores.get(sample)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -134,8 +145,10 @@ class GalleryModel(QAbstractListModel):
 
     def _tooltip(self, sample: int) -> str:
         words = [f"Sample {sample}", "painted" if sample in self._painted else "not painted"]
+        if sample in self._real:
+            words.insert(1, f"a real patch as the generator paints it ({self._real[sample]:.1f} dB)")
         if sample in self._scores:
-            words.append(f"uncertainty {self._scores[sample]:.2f}")
+            words.append(f"informative {self._scores[sample]:.2f} of 1")
         return ", ".join(words) + ". Enter or double-click paints it."
 
     def _pixmap(self, sample: int) -> QPixmap | None:
@@ -155,6 +168,8 @@ class GalleryModel(QAbstractListModel):
             rows = sorted(i for i in self._painted if i < self._count)
         elif self._filter == "unpainted":
             rows = (i for i in range(self._count) if i not in self._painted)
+        elif self._filter == "real":
+            rows = sorted(self._real)
         elif self._filter == "informative":
             known = (i for i in self._scores if i not in self._painted and i < self._count)
             rows = sorted(known, key=lambda i: (-self._scores[i], i))

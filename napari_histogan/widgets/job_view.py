@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_histogan.widgets.checkpoint_picker import CheckpointPicker
 from napari_histogan.widgets.config_form import keep_narrow
 from napari_histogan.widgets.curve import CurveWidget
 from napari_histogan.widgets.job_watcher import JobRecord
@@ -64,6 +65,7 @@ class JobView(SessionView):
         self.preview = QLabel()
         self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.preview.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.checkpoints = CheckpointPicker()
         self.report = QPlainTextEdit()
         self.report.setReadOnly(True)
         self.report.setMaximumHeight(130)
@@ -82,7 +84,7 @@ class JobView(SessionView):
         for part in (self.chooser, self.phase):
             layout.addWidget(part)
         layout.addLayout(buttons)
-        for part in (self.report, self.copy_button, self.lines, self.curve, self.preview):
+        for part in (self.report, self.copy_button, self.lines, self.curve, self.preview, self.checkpoints):
             layout.addWidget(part)
 
     def attach(self, session: Session) -> None:
@@ -156,6 +158,7 @@ class JobView(SessionView):
         can_resume = record is not None and record.status.state in ("stopped", "failed")
         self.resume_button.setVisible(can_resume and not getattr(record and record.status, "library", False))
         self.preview.setVisible(False)
+        self.checkpoints.show_run(self.session, record)
         if record is None:
             return
         self._update_progress(record)

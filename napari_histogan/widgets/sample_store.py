@@ -45,6 +45,8 @@ class SampleStore:
         self._chunk = int(image.chunks[0])
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self.mpp = _number(group.attrs.get("mpp"), 1.0)
+        self.real = _real(group)
+        """Samples that stand for real patches, and how well each was reproduced, dB."""
 
     def __len__(self) -> int:
         """Return how many samples there are."""
@@ -73,6 +75,15 @@ class SampleStore:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(chunk)
         return self._kept[chunk][index - chunk * self._chunk]
+
+
+def _real(group: zarr.Group) -> dict[int, float]:
+    """Return the numbers of the real patches and their dB; sets of drawn samples have none."""
+    marks, psnr = group.get("real"), group.get("psnr")
+    if not isinstance(marks, zarr.Array) or not isinstance(psnr, zarr.Array):
+        return {}
+    found = np.flatnonzero(np.asarray(marks[:]))
+    return dict(zip(found.tolist(), np.asarray(psnr[:], np.float64)[found].tolist(), strict=True))
 
 
 def _number(value: object, default: float) -> float:

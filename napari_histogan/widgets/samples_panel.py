@@ -58,6 +58,12 @@ class SamplesPanel(SessionView):
         self.draw_button = QPushButton("Draw samples")
         self.draw_button.setToolTip("Draw new samples; they appear in the gallery below")
         self.draw_button.clicked.connect(self.draw)
+        self.real_button = QPushButton("Add &real patches")
+        self.real_button.setToolTip(
+            "Find real patches in the generator, to paint them like samples (Alt+R): random ones of the "
+            "planned tissue, or pictures that you choose if none is planned. More settings: tab Train"
+        )
+        self.real_button.clicked.connect(self.add_real)
         self.import_button = QPushButton("Import generator ...")
         self.import_button.setToolTip("Bring in a generator that was trained elsewhere")
         self.import_button.clicked.connect(self._import)
@@ -83,7 +89,7 @@ class SamplesPanel(SessionView):
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
         layout.addLayout(form)
-        for part in (self.look, self.draw_button, self.import_button):
+        for part in (self.look, self.draw_button, self.real_button, self.import_button):
             layout.addWidget(part)
         layout.addStretch(1)
 
@@ -114,12 +120,31 @@ class SamplesPanel(SessionView):
         if session.run(SampleImagesConfig(**values)):
             session.told.emit("Drawing samples ...", "info")
 
+    def add_real(self) -> None:
+        """Start the job that finds real patches in the generator."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        project = session.project
+        values: dict[str, Any] = {"truncation": self.variety.value(), "seed": self.seed.value()}
+        if not project.artifacts("patches"):
+            names = "Pictures (*.png *.jpg *.jpeg *.tif *.tiff *.bmp);;All files (*)"
+            paths, _ = QFileDialog.getOpenFileNames(self, "Real patches", "", names)
+            if not paths:
+                return
+            values["paths"] = tuple(paths)
+        if session.run(config_of(project, "invert_patches", **values)):
+            session.told.emit(
+                "Finding real patches in the generator; the Train tab shows how far ...", "info"
+            )
+
     def _reload(self) -> None:
         session = self.session
         if session is None or session.project is None:
             return
         has_generator = bool(session.project.artifacts("generator"))
-        self.draw_button.setEnabled(has_generator and not session.read_only)
+        for button in (self.draw_button, self.real_button):
+            button.setEnabled(has_generator and not session.read_only)
         self.import_button.setEnabled(not session.read_only)
         self.words.setText(
             "Pictures that the generator invents. Choose how varied they are."
@@ -130,7 +155,8 @@ class SamplesPanel(SessionView):
         for artifact in reversed(session.project.artifacts("samples")):
             summary = artifact.summary
             count, variety = summary.get("count", "?"), summary.get("truncation", "?")
-            self.sets.addItem(f"{artifact.number}: {count} pictures, variety {variety}", artifact.id)
+            real = f"{summary['real']} of them real, " if summary.get("real") else ""
+            self.sets.addItem(f"{artifact.number}: {count} pictures, {real}variety {variety}", artifact.id)
         if session.samples_artifact is not None:
             self.sets.setCurrentIndex(self.sets.findData(session.samples_artifact.id))
         self.sets.setEnabled(self.sets.count() > 0)

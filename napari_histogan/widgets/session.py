@@ -280,11 +280,13 @@ class Session(QObject):
         record = self.jobs.records[number]
         state, title = record.status.state, record.status.stage.replace("_", " ")
         if state == "done":
-            if record.status.stage == "sample_images":
+            if record.status.stage in ("sample_images", "invert_patches"):
                 self._load_samples()
             if record.status.stage == "add_slides":
                 self.slides_changed.emit()
             self.told.emit(f"Finished: {title}.", "info")
+            if record.warnings and record.status.stage == "invert_patches":
+                self.told.emit(record.warnings[-1], "warning")
         elif state == "failed":
             error = record.status.error or {}
             self.told.emit(f"{title.capitalize()} failed. {error.get('message', '')}", "error")

@@ -31,6 +31,7 @@ _TITLES = {
     "extract_patches": "Find tissue and plan patches",
     "train_gan": "Train generator",
     "sample_images": "Draw samples",
+    "invert_patches": "Find real patches",
     "train_pixel_classifier": "Train pixel classifier",
     "synthesize_dataset": "Make synthetic data set",
     "train_segmenter": "Train segmentation net",

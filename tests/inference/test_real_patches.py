@@ -128,7 +128,7 @@ def test_a_stop_while_drawing_keeps_the_patches(generator, patches, tmp_path):
 
     def stop() -> bool:
         asked.append(1)
-        return len(asked) > 6 * 2
+        return len(asked) > 6 + 1  # every step, and after the group of patches
 
     settings = config(batch=4, drawn=40)
     with pytest.raises(Stopped):
