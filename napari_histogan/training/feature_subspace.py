@@ -57,9 +57,14 @@ def leading_directions(
     return basis.contiguous()
 
 
-def project_rows(x: Tensor, basis: Tensor, prepare: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    """Return ``prepare(x) @ basis``, (P, D), made piece by piece so that no second (P, C) is held."""
-    out = torch.empty(len(x), basis.shape[1], dtype=dtype, device=x.device)
+def project_rows(x: Tensor, basis: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return ``((x - mean) / std) @ basis``, (P, D) float32, from products in the number type of ``x``.
+
+    Piece by piece and with the scale folded into the basis, so that no second (P, C) is held or written.
+    """
+    scaled = (basis / std[:, None]).to(x.dtype)
+    shift = mean @ scaled.float()
+    out = torch.empty(len(x), basis.shape[1], device=x.device)
     for first in range(0, len(x), _CHUNK):
-        out[first : first + _CHUNK] = (prepare(x[first : first + _CHUNK].float()) @ basis).to(dtype)
+        out[first : first + _CHUNK] = (x[first : first + _CHUNK] @ scaled).float() - shift
     return out

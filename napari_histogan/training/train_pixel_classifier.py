@@ -310,12 +310,11 @@ def _inputs(
 
     With directions the first layer is replaced by its part in their space; :func:`_lift` brings it back.
     """
-    prepare = net.standardize if net.spec.standardized else torch.Tensor.float
     if not config.directions or config.directions >= net.spec.layout.channels:
         return (_standardized(net, pixels.x) if net.spec.standardized else pixels.x), None
-    basis = leading_directions(pixels.x, config.directions, prepare, config.seed)
+    basis = leading_directions(pixels.x, config.directions, net.standardize, config.seed)
     net.weights[0] = nn.Parameter(basis.t() @ net.weights[0].detach())
-    return project_rows(pixels.x, basis, prepare, torch.float32), basis
+    return project_rows(pixels.x, basis, net.mean, net.std), basis
 
 
 def _lift(net: PixelClassifier, basis: Tensor | None) -> None:
