@@ -32,10 +32,9 @@ GRACE_S = 30.0
 
 def from_outside() -> bool:
     """Whether torchrun or SLURM started several processes."""
-    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name]) > 1
-    return False
+    from napari_histogan.training.team import processes_started
+
+    return processes_started(os.environ) > 1
 
 
 @contextmanager

@@ -164,8 +164,11 @@ class SilentReporter:
 
 
 def processes_started(environment: Mapping[str, str]) -> int:
-    """Return how many processes torchrun, SLURM, or a job says that it started; 0 if none says so."""
-    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+    """Return how many processes torchrun, srun, or a job says that it started; 0 if none says so.
+
+    A plain command inside a SLURM job is one process, whatever the job has been given.
+    """
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if environment.get(name, "").isdigit():
             return int(environment[name])
     return 0
@@ -173,7 +176,7 @@ def processes_started(environment: Mapping[str, str]) -> int:
 
 def machines(environment: Mapping[str, str], devices: int) -> int:
     """Return over how many machines the processes are spread."""
-    if environment.get("SLURM_NNODES", "").isdigit() and "WORLD_SIZE" not in environment:
-        return int(environment["SLURM_NNODES"])
+    if environment.get("SLURM_STEP_NUM_NODES", "").isdigit() and "WORLD_SIZE" not in environment:
+        return int(environment["SLURM_STEP_NUM_NODES"])
     here = environment.get("LOCAL_WORLD_SIZE", "")
     return max(1, devices // int(here)) if here.isdigit() and int(here) else 1

@@ -202,7 +202,8 @@ def test_without_fabric_one_device_works_and_two_are_refused(monkeypatch):
 
 def test_what_torchrun_and_slurm_say_is_understood():
     torchrun = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
-    slurm = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}
+    slurm = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "16"}
     assert (processes_started(torchrun), machines(torchrun, 16)) == (16, 2)
     assert (processes_started(slurm), machines(slurm, 8)) == (8, 2)
     assert (processes_started({}), machines({}, 1)) == (0, 1)
+    assert processes_started({"SLURM_NTASKS": "16"}) == 0

@@ -160,6 +160,20 @@ def test_training_goes_on_from_a_given_generator(config, tmp_path):
         train_gan(other, config, QuietReporter(tmp_path / "c"), init=first)
 
 
+def test_checkpoints_of_the_first_format_still_load(config, tmp_path):
+    patches = Ramps()
+    with pytest.raises(Stopped):
+        train_gan(patches, config, QuietReporter(tmp_path, stop_after(24, patches)))
+    store = CheckpointStore(tmp_path / "checkpoints")
+    state = store.load_latest().state
+    for name in ("chance", "discriminator_spec", "best_score", "warmup_images", "ema_rampup", "mpp"):
+        del state[name]
+    store.save(24, state)
+    folder = train_gan(Ramps(), config, QuietReporter(tmp_path))
+    assert generator_info(folder)["kimg"] == pytest.approx(0.048)
+    assert checkpoint(tmp_path).state["iteration"] == 6
+
+
 def test_checkpoints_of_other_sizes_are_refused(config, tmp_path):
     train_gan(Ramps(), config, QuietReporter(tmp_path))
     with pytest.raises(ConfigError, match="other sizes"):
