@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -127,27 +128,33 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     from napari_histogan.jobs.live_model import LiveModel
 
-    engine = Engine(LiveModel().handlers(), output, folder)
-    threading.Thread(target=_listen, args=(engine,), daemon=True).start()
-    threading.Thread(target=_watch_parent, args=(engine, os.getppid()), daemon=True).start()
+    engine = Engine(LiveModel(folder).handlers(), output, folder)
+    threading.Thread(target=_listen, args=(engine, folder), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(engine, os.getppid(), folder), daemon=True).start()
     engine.work()
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _listen(engine: Engine) -> None:
+def _listen(engine: Engine, folder: Path) -> None:
     """Read requests; leave soon after they end, even from the middle of a long computation."""
     engine.listen(sys.stdin.buffer)
+    _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """End the process; nobody reads its files any more."""
     time.sleep(_LEAVE_S)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
-def _watch_parent(engine: Engine, parent: int) -> None:
+def _watch_parent(engine: Engine, parent: int, folder: Path) -> None:
     """Leave when the parent is gone although its pipe is still open somewhere."""
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     engine.requests.close()
-    time.sleep(_LEAVE_S)
-    os._exit(0)
+    _leave(folder)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import shutil
 import subprocess
@@ -23,14 +24,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from napari_histogan.errors import JobError
 from napari_histogan.jobs.environment import child_environment
+from napari_histogan.project.store import Project
 
 logger = logging.getLogger("napari_histogan")
 
 ENGINE_MODULE = "napari_histogan.jobs.engine"
+_FOLDER = "histogan-engine-"
 State = Literal["progress", "done", "failed", "dropped", "ended"]
 
 
@@ -105,7 +109,8 @@ class EngineClient:
         if self.running:
             return
         self._forget_process()
-        self._folder = Path(tempfile.mkdtemp(prefix="histogan-engine-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         environment = child_environment()
         try:
             with (self._folder / "log.txt").open("wb") as log:
@@ -256,3 +261,49 @@ class EngineClient:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def ranked_samples(project: Project, samples: str = "", timeout: float = 3600.0) -> list[tuple[int, float]]:
+    """Ask a compute process of its own which samples to paint next; for scripts.
+
+    Parameters
+    ----------
+    project
+        With painted samples.
+    samples
+        Which set; "" is the newest.
+    timeout
+        Seconds to wait for the process.
+
+    Returns
+    -------
+    list of (int, float)
+        Samples without paint, the most informative first, and how much the ensemble disagrees, 0 to 1.
+
+    Raises
+    ------
+    JobError
+        If fewer than two classes are painted, or the process fails.
+    """
+    artifact = project.artifact(samples, "samples")
+    painted = set(project.painted(artifact))
+    pool = [i for i in range(int(artifact.summary["count"])) if i not in painted]
+    client = EngineClient()
+    try:
+        where = {"project": str(project.root), "samples": artifact.id}
+        reply = client.wait(client.request("rank", pool=pool, **where), timeout)
+    finally:
+        client.close()
+    if "pool" not in reply.arrays:
+        found = str(reply.data.get("message", "nothing was ranked"))
+        raise JobError(found, "two classes painted, and a sample without paint", "paint in the dock")
+    order, uncertainty = reply.arrays["pool"].tolist(), reply.arrays["uncertainty"].tolist()
+    return list(zip(order, uncertainty, strict=True))
+
+
+def _sweep() -> None:
+    """Remove the folders of clients that were killed; the name holds the client's process number."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        owner = folder.name.removeprefix(_FOLDER).split("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

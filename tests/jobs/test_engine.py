@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from napari_histogan.errors import JobError
-from napari_histogan.jobs.engine_client import EngineClient
+from napari_histogan.jobs.engine_client import EngineClient, ranked_samples
 from napari_histogan.jobs.engine_requests import Request, Requests
 
 ECHO = [sys.executable, str(Path(__file__).with_name("engine_echo.py"))]
@@ -202,8 +202,13 @@ def test_live_model_learns_from_the_masks_on_disk(tiny_project):
 
         pool = [i for i in range(24) if i not in tiny_project.painted(samples)]
         ranked = client.wait(client.request("rank", pool=pool, **where))
-        assert ranked.arrays["pool"].tolist() == pool
-        assert ranked.arrays["scores"].std() > 0
+        order, scores = ranked.arrays["pool"], ranked.arrays["scores"]
+        assert sorted(order.tolist()) == pool
+        assert scores[0] == 1
+        assert (np.diff(scores) < 0).all()
+        uncertainty = ranked.arrays["uncertainty"]
+        assert 0 <= uncertainty.min() < uncertainty.max() <= 1
+        assert sorted(index for index, _ in ranked_samples(tiny_project)) == pool
     finally:
         client.close()
 
@@ -223,3 +228,45 @@ def test_live_model_asks_for_a_second_class(tiny_project_copy):
         assert not reply.arrays
     finally:
         client.close()
+
+
+def test_folders_are_removed_when_the_process_ends_and_after_a_client_was_killed(
+    tmp_path, monkeypatch, tiny_project
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale, mine = tmp_path / f"histogan-engine-{ended.pid}-old", tmp_path / f"histogan-engine-{os.getpid()}-x"
+    for folder in (stale, mine):
+        (folder / "live-1").mkdir(parents=True)
+    client = EngineClient()
+    samples = tiny_project.artifacts("samples")[-1]
+    client.wait(client.request("predict", project=str(tiny_project.root), samples=samples.id, index=0), 60)
+    assert not stale.exists()
+    assert mine.exists()
+    client.close()
+    assert [p.name for p in tmp_path.iterdir()] == [mine.name]
+
+
+def test_rank_goes_on_with_its_own_project_when_another_is_loaded_meanwhile(
+    tmp_path, tiny_project, tiny_project_copy
+):
+    from napari_histogan.jobs.live_model import LiveModel
+
+    samples = tiny_project.artifacts("samples")[-1]
+    pool = [i for i in range(24) if i not in tiny_project.painted(samples)]
+    old = {"project": str(tiny_project.root), "samples": samples.id, "pool": pool}
+    other = {"project": str(tiny_project_copy.root), "samples": samples.id}
+    expected = list(LiveModel(tmp_path / "a").rank(Request(1, "rank", old)))[-1]
+
+    model = LiveModel(tmp_path / "b")
+    steps = model.rank(Request(1, "rank", old))
+    next(steps)
+    for index in tiny_project_copy.painted(samples):
+        mask = tiny_project_copy.load_mask(samples, index)
+        tiny_project_copy.save_mask(samples, index, np.where(mask == 1, 2, mask).astype(np.uint8))
+    list(model.load(Request(2, "load", other)))
+    list(model.predict(Request(3, "predict", {**other, "index": 0})))
+    found = list(steps)[-1]
+    np.testing.assert_array_equal(found[1]["pool"], expected[1]["pool"])
+    np.testing.assert_allclose(found[1]["uncertainty"], expected[1]["uncertainty"], atol=1e-4)
