@@ -1,13 +1,7 @@
-"""Convolutions that resample, and stay cheap when differentiated twice.
+"""Low-pass filters, and convolutions that resample (Karras et al. 2020, "Analyzing and Improving").
 
-R1 and path length regularization (Karras et al. 2020, "Analyzing and Improving the Image Quality of
-StyleGAN", section 3.2) take the gradient of a gradient. Two ideas make that fast on processors without a GPU.
-
-* `conv2d` is its own autograd function. Its backward pass consists of convolutions again, so that the second
-  derivative costs as much as the first; the second derivative of torch's convolution is ten times slower.
-* Upsampling (or downsampling) by two, the low-pass filter and the convolution are linear, so `conv2d_up2` and
-  `conv2d_down2` merge filter and weight into one 6 x 6 kernel and evaluate it at the lower resolution, one
-  3 x 3 kernel per phase. No filtered picture of full size and full channel count is ever written.
+Upsampling multiplies no inserted zeros: a transposed convolution with stride 2 goes before the low-pass
+filter, a convolution with stride 2 comes after it. The filter runs over whole pixels in channels-last order.
 """
 
 from __future__ import annotations
@@ -18,6 +12,8 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from napari_histogan.models.convolutions import conv2d, low_pass, strided_conv2d, transposed_conv2d
 
 # Resampling filters ----------------------------------------------------------------------------------------
 
@@ -142,6 +138,13 @@ def downsample2d(
     return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
 
 
+def _phases_to_space(x: Tensor) -> Tensor:
+    """(N, 4C, H, W) -> (N, C, 2H, 2W), phase before channel: whole pixels move, as memory likes it."""
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(n, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
+
+
 class _Downsample(torch.autograd.Function):
     """Filter with 4 x 4 taps and keep every second pixel; the filter gets no gradient."""
 
@@ -181,112 +184,7 @@ _downsample = cast(Callable[..., Tensor], _Downsample.apply)
 _upsample = cast(Callable[..., Tensor], _Upsample.apply)
 
 
-# Convolution that stays cheap when differentiated twice -----------------------------------------------------
-
-
-class _Conv(torch.autograd.Function):
-    """Stride 1 convolution whose gradients are convolutions by `conv2d` and `_ConvWeightGrad`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return F.conv2d(x, weight, bias, padding=padding)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        (grad,) = grads
-        x, weight = ctx.saved_tensors
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = _conv_input_grad(grad, weight, ctx.padding)
-        if ctx.needs_input_grad[1]:
-            grad_weight = _conv_weight_grad(grad, x, weight.shape[2], ctx.padding)
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad.sum(dim=[0, 2, 3])
-        return grad_x, grad_weight, grad_bias, None
-
-
-class _ConvWeightGrad(torch.autograd.Function):
-    """Gradient of a convolution with respect to its weight, itself bilinear in (grad, x)."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, x: Tensor, kernel: int, padding: int) -> Tensor:
-        ctx.save_for_backward(grad, x)
-        ctx.padding = padding
-        weight = x.new_empty((grad.shape[1], x.shape[1], kernel, kernel))
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
-        if layout is not None:
-            weight = weight.contiguous(memory_format=layout)
-            grad = grad.contiguous(memory_format=layout)
-        p = [padding, padding]
-        out = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, [1, 1], p, [1, 1], False, [0, 0], 1, [False, True, False]
-        )
-        return cast(Tensor, out[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        (grad_weight,) = grads
-        grad, x = ctx.saved_tensors
-        to_grad = to_x = None
-        if ctx.needs_input_grad[0]:
-            to_grad = conv2d(x, grad_weight, padding=ctx.padding)
-        if ctx.needs_input_grad[1]:
-            to_x = _conv_input_grad(grad, grad_weight, ctx.padding)
-        return to_grad, to_x, None, None
-
-
-_conv = cast(Callable[..., Tensor], _Conv.apply)
-_conv_weight_grad = cast(Callable[..., Tensor], _ConvWeightGrad.apply)
-
-
-def _conv_input_grad(grad: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Return the adjoint of `conv2d` in its input: the convolution with the flipped, transposed kernel."""
-    return conv2d(grad, weight.flip([2, 3]).transpose(0, 1), padding=weight.shape[2] - 1 - padding)
-
-
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> Tensor:
-    """Cross-correlate with stride 1, fast in the first and in higher derivatives.
-
-    Parameters
-    ----------
-    x
-        (N, I, H, W), best in channels-last order.
-    weight
-        (O, I, k, k) with the dtype of `x`.
-    bias
-        (O,) with the dtype of `x`.
-    padding
-        Zeros on every side, at most k - 1.
-    """
-    return _conv(x, weight, bias, padding)
-
-
 # Resampling convolutions ------------------------------------------------------------------------------------
-
-
-def _phase_kernels(f: Tensor) -> Tensor:
-    """Convolve each unit 3 x 3 kernel with the 4 x 4 filter.
-
-    Returns (9, 3, 2, 3, 2): tap 2a + r of the 6 x 6 result is at [a, r], on both axes.
-    """
-    unit = torch.eye(9, dtype=f.dtype, device=f.device).reshape(9, 1, 3, 3)
-    return F.conv2d(unit, f.flip([0, 1])[None, None], padding=3).reshape(9, 3, 2, 3, 2)
-
-
-def _space_to_phases(x: Tensor) -> Tensor:
-    """(N, C, 2H, 2W) -> (N, 4C, H, W), phase before channel: whole pixels move, as memory likes it."""
-    n, c, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
-
-
-def _phases_to_space(x: Tensor) -> Tensor:
-    """(N, 4C, H, W) -> (N, C, 2H, 2W), the inverse of `_space_to_phases`."""
-    n, c, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(n, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
 
 
 def can_merge(weight: Tensor, f: Tensor | None) -> bool:
@@ -311,11 +209,8 @@ def conv2d_up2(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
     Tensor
         (N, O, 2H, 2W) in the dtype of `x`.
     """
-    o, i = weight.shape[:2]
-    # y[2q + r] = sum over taps t of x[q + t - 1] * merged[r + 4 - 2t], on both axes.
-    unit = _phase_kernels(f * 4).flip([1, 3]).permute(2, 4, 0, 1, 3).reshape(4, 1, 9, 9)
-    phases = torch.matmul(weight.reshape(o, i, 9), unit).reshape(4 * o, i, 3, 3)
-    return _phases_to_space(conv2d(x, phases.to(x.dtype), padding=1))
+    y = transposed_conv2d(x, weight.to(x.dtype).transpose(0, 1))
+    return low_pass(y, f.flip([0, 1]) * 4, 1)
 
 
 def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -337,11 +232,7 @@ def conv2d_down2(x: Tensor, weight: Tensor, f: Tensor, bias: Tensor | None = Non
     Tensor
         (N, O, H, W) in the dtype of `x`.
     """
-    o, i = weight.shape[:2]
-    # y[q] = sum over taps e of x[2q + e - 2] * merged[e]; e = 2t + r picks phase r of x.
-    unit = _phase_kernels(f.flip([0, 1])).permute(2, 4, 0, 1, 3).reshape(4, 9, 9)
-    phases = torch.matmul(weight.reshape(o, 1, i, 9), unit).reshape(o, 4 * i, 3, 3)
-    return conv2d(_space_to_phases(x), phases.to(x.dtype), bias, padding=1)
+    return strided_conv2d(low_pass(x, f.flip([0, 1]), 2), weight.to(x.dtype), bias)
 
 
 def conv2d_resample(
