@@ -176,3 +176,77 @@ def sliced_wasserstein(
 def _pieces(x: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
     """Cut 7 x 7 pieces at the same places out of every picture; ``(N * places, 49 C)``."""
     return np.concatenate([x[:, y : y + 7, z : z + 7].reshape(len(x), -1) for y, z in places])
+
+
+def frechet_distance(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Return the Frechet distance between normal distributions fitted to two sets of features.
+
+    Heusel et al. 2017, equation 6: ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``; FID with features of
+    Inception. With ``C1 = A^T A`` and ``C2 = B^T B`` the trace of the root is the sum of the singular values
+    of ``A B^T``, so no matrix root is taken, which fails for fewer samples than features.
+
+    Parameters
+    ----------
+    first, second
+        ``(N, D)`` and ``(M, D)``, with N and M of 2 or more.
+
+    Raises
+    ------
+    ValueError
+        If the sets have different features or fewer than 2 samples.
+    """
+    _check_features(first, second)
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    roots = [_covariance_root(x) for x in (a, b)]
+    spread = sum(float((root**2).sum()) for root in roots)
+    shared = float(np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum())
+    return max(float(((a.mean(0) - b.mean(0)) ** 2).sum()) + spread - 2 * shared, 0.0)
+
+
+def kernel_distance(
+    first: NDArray[Any], second: NDArray[Any], *, subsets: int = 50, subset_size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the squared maximum mean discrepancy of two sets of features, and its standard error.
+
+    Binkowski et al. 2018, section 4, equation 4: unbiased, with the kernel ``(x . y / D + 1)^3``, as a mean
+    over random subsets; KID with features of Inception. May be slightly negative.
+
+    Parameters
+    ----------
+    first, second
+        ``(N, D)`` and ``(M, D)``, with N and M of 2 or more.
+    subsets, subset_size
+        Number and size of the subsets, at most N and M; one where the subset is all of both.
+    seed
+        Seed of the subsets.
+
+    Raises
+    ------
+    ValueError
+        If the sets have different features or fewer than 2 samples.
+    """
+    _check_features(first, second)
+    size = min(subset_size, len(first), len(second))
+    count = 1 if size == len(first) == len(second) else subsets
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        x, y = (np.asarray(s[rng.choice(len(s), size, replace=False)], np.float64) for s in (first, second))
+        xx, yy, xy = ((p @ q.T / x.shape[1] + 1) ** 3 for p, q in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
+        found.append(within - 2 * xy.mean())
+    error = float(np.std(found, ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+    return float(np.mean(found)), error
+
+
+def _covariance_root(x: Figures) -> Figures:
+    """Return some A, at most (D, D) or (N, D), with A^T A the covariance of x (N, D)."""
+    a = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    return a if len(a) <= a.shape[1] else np.linalg.qr(a, mode="r")
+
+
+def _check_features(first: NDArray[Any], second: NDArray[Any]) -> None:
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise ValueError(f"sets of shapes {first.shape} and {second.shape} cannot be compared")
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"sets of {len(first)} and {len(second)} samples are too small, at least 2 each")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_histogan.metrics import sliced_wasserstein
+from napari_histogan.metrics import frechet_distance, kernel_distance, sliced_wasserstein
+from napari_histogan.models.inception import load_inception
 from napari_histogan.models.noise import noise_maps
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.progress import Reporter
@@ -38,6 +41,13 @@ class GanPreview:
         What the convolutions are computed in.
     reporter
         Hears of pictures and warnings; ``previews/`` of its run folder takes the pictures.
+    inception
+        File with the weights of Inception; None does without FID and KID.
+
+    Raises
+    ------
+    ModelError
+        If the file is not that of Inception.
     """
 
     def __init__(
@@ -49,11 +59,16 @@ class GanPreview:
         seed: int,
         dtype: torch.dtype,
         reporter: Reporter,
+        inception: Path | None = None,
     ) -> None:
+        self._inception = None if inception is None else load_inception(inception)
         self._average, self._batch, self._dtype, self._reporter = average, batch, dtype, reporter
         position = patches.state_dict()
         self._real = patches.next_batch(REFERENCE_PATCHES)
         patches.load_state_dict(position)
+        if self._inception is not None:
+            self._inception.to(next(average.parameters()).device)
+            self._real_features = self._inception.features(self._real)
         chance = torch.Generator().manual_seed(seed)
         self._z = torch.randn(REFERENCE_PATCHES, average.spec.z_dim, generator=chance)
         self._alike = False
@@ -75,7 +90,12 @@ class GanPreview:
                 f"The samples differ only {spread:.0%} as much as real patches: training may have collapsed. "
                 "A larger r1_gamma or a smaller learning_rate helps."
             )
-        return {"sliced_wasserstein": sliced_wasserstein(self._real, samples), "spread": spread}
+        figures = {"sliced_wasserstein": sliced_wasserstein(self._real, samples), "spread": spread}
+        if self._inception is not None:
+            features = self._inception.features(samples)
+            figures["fid"] = frechet_distance(self._real_features, features)
+            figures["kid"] = kernel_distance(self._real_features, features)[0]
+        return figures
 
     def _samples(self) -> Pictures:
         """Synthesize every latent with noise of its own, which is how samples are drawn later."""

@@ -138,7 +138,7 @@ def train_gan(
             draws = run.draw()
             for share, images in micro.items():
                 leaf = images.detach().requires_grad_()
-                real_logits = run.judge(leaf, draws.reals, share, twice=True)
+                real_logits = run.judge(leaf, draws.reals, share)
                 r1 = r1_penalty(real_logits, leaf)
                 backward(r1.mean() * (config.r1_gamma / 2 * config.r1_every / len(shares)))
                 run.signs.append(real_logits.detach().sign().mean().item())
@@ -278,4 +278,5 @@ def _preview(patches: PatchSource, run: GanRun, reporter: Reporter) -> GanPrevie
         seed=run.config.seed,
         dtype=run.team.compute.dtype,
         reporter=reporter,
+        inception=run.config.inception,
     )
