@@ -1,63 +1,43 @@
 """The data-set factory: images from the generator, masks from its own features (DatasetGAN, section 3.3).
 
-On disk a data set is a folder with one zarr group, ``pairs.zarr``:
-
-==================  =======================  ========================================================
-array               shape, type              meaning
-==================  =======================  ========================================================
-``images``          ``(N, R, R, 3) uint8``   RGB
-``masks``           ``(N, R, R) uint8``      1 to K: class of the largest mean probability
-``w``               ``(N, num_ws, w_dim)``   styles, float32
-``noise_seed``      ``(N,) int64``           see :func:`~napari_histogan.models.noise.noise_maps`
-``uncertainty``     ``(N,) float32``         see :func:`~napari_histogan.models.uncertainty.image_uncertainty`
-``class_fraction``  ``(N, K) float32``       share of the pixels of each class
-``kept``            ``(N,) bool``            False for the share that was dropped
-==================  =======================  ========================================================
-
-The class of the largest *mean* probability differs from the published vote (each net's class, then the most
-frequent) where nets are torn: the mean weighs how sure each is.
+What is on disk is told in :mod:`~napari_histogan.inference.pair_store`.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-import zarr
-from numpy.typing import NDArray
 
 from napari_histogan.config import SynthesizeDatasetConfig
-from napari_histogan.errors import ModelError, Stopped, StorageError
-from napari_histogan.labels.classes import ClassTable
-from napari_histogan.models.device import resolve
-from napari_histogan.models.noise import noise_maps
-from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor
+from napari_histogan.errors import ConfigError, ModelError, Stopped
+from napari_histogan.models.device import Compute, resolve
+from napari_histogan.models.generator_file import GENERATOR_FILE, save_generator
+from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor, save_pixel_classifier
 from napari_histogan.models.stylegan2 import Generator
-from napari_histogan.models.uncertainty import image_uncertainty
 from napari_histogan.progress import Reporter
 
-from .sampling import check_generator, draw_latents, styles, to_uint8
+from .contact_sheet import write_contact_sheet
+from .pair_choice import choose_pairs, wanted_shares
+from .pair_store import PairStore, shard_size, write_shard
+from .sampling import check_generator
+from .shard_work import ShardTask, make_shard, run_task
+from .workers import connect
 
-PAIRS = "pairs.zarr"
-STATE = "progress.json"
-SHEET = "contact_sheet.png"
-LATENT_DOMAIN = 1
-"""Keeps these latents apart from those of browsed samples with the same seed."""
-
-IMAGES_PER_CHUNK = 16
-SHARD_BYTES = 2**28
 _PHASE = "Making pairs"
+_WHERE = {"device", "threads", "scheduler"}
+"""Fields that say where to compute, not what; a run may go on elsewhere."""
 
-Batch = dict[str, NDArray[Any]]
+Written = Callable[[range], None]
+ShardMaker = Callable[[Sequence[range], int, Written], None]
 
 
 def synthesize_dataset(
@@ -70,10 +50,13 @@ def synthesize_dataset(
     mpp: float = 1.0,
     out: Path | None = None,
 ) -> tuple[Path, dict[str, float | int]]:
-    """Make image and mask pairs, and mark the most uncertain share of them as dropped.
+    """Make image and mask pairs, and mark those that are to be learned from as kept.
 
-    So many more pairs are drawn that ``config.count`` are left.  The same config gives the same data set,
-    wherever it was interrupted: pair i is a function of the seed and i.
+    So many more pairs are drawn that ``config.count`` are left after the most uncertain share is dropped.
+    Where shares of the classes are wanted, more are drawn, round by round, until a choice has these shares
+    or the limit is reached.  The same config gives the same data set, wherever it was interrupted and
+    whoever made its shards: pair i is a function of the seed and i.  (To the bit on CPUs of one kind with
+    one number of threads; others round differently.)
 
     Parameters
     ----------
@@ -98,273 +81,222 @@ def synthesize_dataset(
     Raises
     ------
     ModelError
-        If generator and classifier do not fit.
+        If generator and classifier do not fit, or a weight is not finite.
+    ConfigError
+        If the wanted shares do not fit the classes.
+    JobError
+        If a scheduler was asked for and does not answer, or its workers cannot do it.
     Stopped
         If a stop was asked for; shards that are written stay.
     StorageError
         If the disk refuses.
     """
-    check_generator(generator)
-    classifier.check_generator(generator_hash)
+    _check(generator, classifier, config, generator_hash)
+    wanted = wanted_shares(config.balance, config.class_shares, classifier.spec.num_classes)
     compute = resolve(config)
     generator, classifier = generator.to(compute.device).eval(), classifier.to(compute.device).eval()
-    resolution = generator.spec.img_resolution
-    _check_size(classifier, resolution)
-    predictor = PixelPredictor(classifier, compute.dtype)
-    total = math.ceil(round(config.count / (1 - config.drop_uncertain), 6))
-    shard = shard_size(config.shard, total, resolution)
-    folder = out or reporter.run_dir / "dataset"
-    mark = {
-        "config": json.loads(config.model_dump_json(exclude={"device", "threads"})),
-        "generator_hash": generator_hash,
-        "mpp": mpp,
-        "shard": shard,
-        "classes": list(classifier.spec.classes),
-    }
-    started = time.monotonic()
-    try:
-        group, done = _open_or_create(folder, mark, total, shard, generator, classifier)
-        begun_at = done
-        while done < total:
-            last = min(done + shard, total)
-            batches: list[Batch] = []
-            for first in range(done, last, config.batch):
-                if reporter.should_stop():
-                    raise Stopped(f"stopped after {done} of {total} pairs")
-                reporter.progress(first, total, "pairs", _PHASE)
-                indices = range(first, min(first + config.batch, last))
-                batches.append(make_pairs(generator, predictor, config, indices, compute.dtype))
-            for name in batches[0]:
-                group[name][done:last] = np.concatenate([b[name] for b in batches])
-            done = last
-            _write_json(folder / STATE, {**mark, "done": done})
-            reporter.metric(done, pairs_per_second=(done - begun_at) / (time.monotonic() - started))
-        kept = keep_certain(group["uncertainty"][:], config.count)
-        group["kept"][:] = kept
-        write_contact_sheet(folder)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(
-            f"the data set in {folder} could not be written ({error})",
-            "a writable folder with free space",
-            "free some space and resume; the shards that are written stay",
-        ) from error
+    base = math.ceil(round(config.count / (1 - config.drop_uncertain), 6))
+    shard = shard_size(config.shard, base, generator.spec.img_resolution)
+    store = _store(
+        out or reporter.run_dir / "dataset", generator, classifier, config, shard, generator_hash, mpp
+    )
+    make: ShardMaker
+    if config.scheduler:
+        make = _Elsewhere(store, generator, classifier, config, compute, reporter)
+    else:
+        make = _Here(store, generator, classifier, config, compute, reporter)
+    total, most = base, base
+    if wanted is not None:  # rounds end where shards do
+        total, most = _whole(base, shard), _whole(math.ceil(base * config.most_drawn), shard)
+    while True:
+        _make_missing(store, make, total, reporter)
+        uncertainty, fractions = store.group["uncertainty"][:], store.group["class_fraction"][:]
+        choice = choose_pairs(uncertainty, fractions, config.count, config.drop_uncertain, wanted)
+        there = [k for k in choice.short if fractions[:, k].any()]
+        if total >= most or not there:
+            break
+        total = min(total + _whole(math.ceil(base / 4), shard), most)
+    store.keep(choice.kept, choice.certain)
+    names = [str(row["name"]) for row in classifier.spec.classes]
+    for k in choice.short:
+        asked = 0.0 if wanted is None else float(wanted[k])
+        reporter.warn(_shortfall(names[k], float(choice.shares[k]), asked, total, seen=k in there))
     reporter.progress(total, total, "pairs", _PHASE)
-    reporter.preview("contact sheet", folder / SHEET)
-    return folder, _summary(group, classifier)
+    reporter.preview("contact sheet", write_contact_sheet(store.folder))
+    summary: dict[str, float | int] = {
+        "pairs": int(choice.kept.sum()),
+        "drawn": total,
+        "mean_uncertainty": float(uncertainty[choice.kept].mean()),
+    }
+    shares = {f"share_{name}": float(share) for name, share in zip(names, choice.shares, strict=True)}
+    return store.folder, summary | shares
 
 
-def _check_size(classifier: PixelClassifier, resolution: int) -> None:
-    """Refuse a classifier of images of another size."""
-    if classifier.spec.layout.size != resolution:
+def _check(
+    generator: Generator, classifier: PixelClassifier, config: SynthesizeDatasetConfig, generator_hash: str
+) -> None:
+    """Refuse what cannot work, before long work starts."""
+    check_generator(generator)
+    classifier.check_generator(generator_hash)
+    for name, value in classifier.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{name} of the classifier holds NaN or infinity", "numbers", "train it again")
+    spec, size = classifier.spec, generator.spec.img_resolution
+    if spec.layout.size != size:
         raise ModelError(
-            f"the classifier reads features of {classifier.spec.layout.size} px images, "
-            f"the generator makes {resolution} px",
+            f"the classifier reads features of {spec.layout.size} px images, the generator makes {size} px",
             "the generator that the classifier was trained on",
             "choose them together",
         )
+    if config.class_shares and len(config.class_shares) != spec.num_classes:
+        names = ", ".join(str(row["name"]) for row in spec.classes)
+        raise ConfigError(
+            f"class_shares has {len(config.class_shares)} numbers",
+            f"{spec.num_classes}, one for each of: {names}",
+            "give one share for each class, in this order",
+        )
 
 
-@torch.inference_mode()
-def make_pairs(
-    generator: Generator,
-    predictor: PixelPredictor,
-    config: SynthesizeDatasetConfig,
-    indices: range,
-    dtype: torch.dtype,
-) -> Batch:
-    """Make the pairs with these numbers; arrays as in the table on top, without ``kept``."""
-    device = next(generator.parameters()).device
-    z, noise_seed = draw_latents(config.seed, indices, generator.spec.z_dim, LATENT_DOMAIN)
-    w = styles(generator, z, config.truncation, device)
-    noise = noise_maps(generator.spec, noise_seed.tolist(), device)
-    images, maps = generator.synthesis.features(w, noise=noise, dtype=dtype)
-    labels, _, uncertainty = predictor(maps, probabilities=False)
-    masks = labels.cpu().numpy()
-    k = predictor.spec.num_classes
-    counts = np.stack([np.bincount(m.ravel(), minlength=k + 1)[1:] for m in masks])
-    return {
-        "images": to_uint8(images),
-        "masks": masks,
-        "w": w.cpu().numpy(),
-        "noise_seed": noise_seed,
-        "uncertainty": image_uncertainty(uncertainty).cpu().numpy(),
-        "class_fraction": (counts / masks[0].size).astype(np.float32),
-    }
-
-
-def keep_certain(uncertainty: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Mark the ``count`` least uncertain pairs; of equals the first."""
-    kept = np.zeros(len(uncertainty), np.bool_)
-    kept[np.argsort(uncertainty, kind="stable")[:count]] = True
-    return kept
-
-
-def shard_size(wanted: int, total: int, size: int) -> int:
-    """Return pairs per shard: a multiple of the chunk, and small enough to be held in memory."""
-    most = max(SHARD_BYTES // (size * size * 4), 1)
-    chunk = min(IMAGES_PER_CHUNK, most, total)
-    return max(min(wanted, most, total) // chunk, 1) * chunk
-
-
-def _open_or_create(
+def _store(
     folder: Path,
-    mark: dict[str, Any],
-    total: int,
-    shard: int,
     generator: Generator,
     classifier: PixelClassifier,
-) -> tuple[Any, int]:
-    """Open a data set that was begun in the same way, or begin; returns the group and the pairs done."""
-    state = folder / STATE
-    if state.exists():
-        found = json.loads(state.read_text(encoding="utf-8"))
-        if {k: v for k, v in found.items() if k != "done"} != mark:
-            raise StorageError(
-                f"{folder} holds a data set that was begun with another config or model",
-                "an empty folder, or one begun in the same way",
-                "delete the folder, or choose another",
-            )
-        return zarr.open_group(str(folder / PAIRS), mode="r+"), int(found["done"])
-    folder.mkdir(parents=True, exist_ok=True)
-    spec, k = generator.spec, classifier.spec.num_classes
-    size = spec.img_resolution
-    group = zarr.open_group(str(folder / PAIRS), mode="w", zarr_format=3)
-    chunk = math.gcd(shard, IMAGES_PER_CHUNK)
+    config: SynthesizeDatasetConfig,
+    shard: int,
+    generator_hash: str,
+    mpp: float,
+) -> PairStore:
+    """Begin a data set, or open one that was begun in the same way."""
+    spec, size = generator.spec, generator.spec.img_resolution
+    attributes = {"mpp": mpp, "classes": list(classifier.spec.classes), "generator_hash": generator_hash}
+    mark = {**attributes, "config": json.loads(config.model_dump_json(exclude=_WHERE)), "shard": shard}
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "images": ((size, size, 3), np.uint8),
         "masks": ((size, size), np.uint8),
-    }
-    small: dict[str, tuple[tuple[int, ...], Any]] = {
         "w": ((spec.num_ws, spec.w_dim), np.float32),
         "noise_seed": ((), np.int64),
         "uncertainty": ((), np.float32),
-        "class_fraction": ((k,), np.float32),
+        "class_fraction": ((classifier.spec.num_classes,), np.float32),
         "kept": ((), np.bool_),
     }
-    for name, (shape, dtype) in shapes.items():
-        group.create_array(
-            name, shape=(total, *shape), chunks=(chunk, *shape), shards=(shard, *shape), dtype=dtype
+    return PairStore(folder, mark, shapes, attributes, shard)
+
+
+def _make_missing(store: PairStore, make: ShardMaker, total: int, reporter: Reporter) -> None:
+    """Make the shards of the first ``total`` pairs that are not there."""
+    missing = store.missing(total)
+    started, before = time.monotonic(), sum(len(pairs) for pairs in missing)
+    left = before
+
+    def written(pairs: range) -> None:
+        nonlocal left
+        store.note(pairs)
+        left -= len(pairs)
+        reporter.metric(total - left, pairs_per_second=(before - left) / (time.monotonic() - started))
+
+    if missing:
+        make(missing, total, written)
+
+
+class _Here:
+    """Makes shards in this process; one is packed and written while the next is made."""
+
+    def __init__(
+        self,
+        store: PairStore,
+        generator: Generator,
+        classifier: PixelClassifier,
+        config: SynthesizeDatasetConfig,
+        compute: Compute,
+        reporter: Reporter,
+    ) -> None:
+        self._folder, self._generator, self._config = store.folder, generator, config
+        self._predictor, self._dtype = PixelPredictor(classifier, compute.dtype), compute.dtype
+        self._reporter = reporter
+
+    def __call__(self, missing: Sequence[range], total: int, written: Written) -> None:
+        """Make these shards in order."""
+        waiting: tuple[range, Future[None]] | None = None
+        done = total - sum(len(pairs) for pairs in missing)
+
+        def before(first: int) -> None:
+            if self._reporter.should_stop():
+                raise Stopped(f"stopped before pair {first} of {total}")
+            self._reporter.progress(done + first - pairs.start, total, "pairs", _PHASE)
+
+        with ThreadPoolExecutor(1) as writer:
+            try:
+                for pairs in missing:
+                    parts = self._generator, self._predictor, self._config, pairs, self._dtype
+                    batch = make_shard(*parts, before)
+                    if waiting is not None:
+                        previous, waiting = waiting, None
+                        previous[1].result()
+                        written(previous[0])
+                    waiting = pairs, writer.submit(write_shard, self._folder, pairs, batch)
+                    done += len(pairs)
+            finally:
+                if waiting is not None:
+                    waiting[1].result()
+                    written(waiting[0])
+
+
+class _Elsewhere:
+    """Lets the workers of a scheduler make the shards; they read the models from the run folder."""
+
+    def __init__(
+        self,
+        store: PairStore,
+        generator: Generator,
+        classifier: PixelClassifier,
+        config: SynthesizeDatasetConfig,
+        compute: Compute,
+        reporter: Reporter,
+    ) -> None:
+        # What this process resolved "auto" to holds for all: a store of two precisions is no one's.
+        precision = "bfloat16" if compute.dtype == torch.bfloat16 else "float32"
+        self._config = config.model_copy(update={"precision": precision})
+        self._folder, self._reporter = store.folder.resolve(), reporter
+        self._generator, self._classifier = generator, classifier
+
+    def __call__(self, missing: Sequence[range], total: int, written: Written) -> None:
+        """Make these shards in any order."""
+        models = self._folder.with_name(f"{self._folder.name}-models")
+        done = total - sum(len(pairs) for pairs in missing)
+        tasks = [ShardTask(models, self._folder, self._config, pairs) for pairs in missing]
+
+        def ended(task: ShardTask) -> None:
+            nonlocal done
+            written(task.pairs)
+            done += len(task.pairs)
+            self._reporter.progress(done, total, "pairs", _PHASE)
+
+        with connect(self._config.scheduler) as workers:
+            workers.check(self._folder)
+            models.mkdir(exist_ok=True)
+            try:
+                save_generator(models / GENERATOR_FILE, self._generator)
+                save_pixel_classifier(models, self._classifier)
+                self._reporter.progress(done, total, "pairs", _PHASE)
+                workers.map(run_task, tasks, ended, self._reporter.should_stop)
+            finally:
+                shutil.rmtree(models, ignore_errors=True)
+
+
+def _whole(pairs: int, shard: int) -> int:
+    """Return the pairs of the shards that hold so many."""
+    return -(-pairs // shard) * shard
+
+
+def _shortfall(name: str, share: float, wanted: float, drawn: int, *, seen: bool) -> str:
+    """Say which share a class has, why it is not more, and what helps."""
+    if not seen:
+        return (
+            f"no pixel of {name} is in any of {drawn} drawn pairs, so its wanted share of {wanted:.1%} "
+            "cannot be reached; paint more of it, or raise truncation"
         )
-    for name, (shape, dtype) in small.items():
-        group.create_array(name, shape=(total, *shape), chunks=(shard, *shape), dtype=dtype)
-    group.attrs.update(
-        {"mpp": mark["mpp"], "classes": mark["classes"], "generator_hash": mark["generator_hash"]}
+    return (
+        f"{name} has {share:.1%} of the pixels, {wanted:.1%} were wanted: the generator paints it "
+        f"too rarely in {drawn} drawn pairs; raise most_drawn or truncation, lower drop_uncertain, or ask "
+        "for less"
     )
-    _write_json(state, {**mark, "done": 0})
-    return group, 0
-
-
-def _summary(group: Any, classifier: PixelClassifier) -> dict[str, float | int]:
-    kept = group["kept"][:]
-    fractions, uncertainty = group["class_fraction"][:][kept], group["uncertainty"][:]
-    names = [str(row["name"]) for row in classifier.spec.classes]
-    summary: dict[str, float | int] = {
-        "pairs": int(kept.sum()),
-        "drawn": len(kept),
-        "mean_uncertainty": float(uncertainty[kept].mean()),
-    }
-    return summary | {f"share_{n}": float(f) for n, f in zip(names, fractions.mean(axis=0), strict=True)}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write beside and rename, so that the file is whole at any time."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def write_contact_sheet(folder: Path, columns: int = 8, rows: int = 4, side: int = 128) -> Path:
-    """Draw kept pairs above dropped ones, with the outlines of the masks in the classes' colors.
-
-    Kept pairs are spread evenly over the data set; dropped ones are the most uncertain.
-
-    Returns
-    -------
-    Path
-        The PNG in the folder.
-    """
-    group = cast(Any, zarr.open_group(str(folder / PAIRS), mode="r"))
-    colors = ClassTable.from_dicts(cast(Any, group.attrs["classes"])).color_lut()
-    kept, uncertainty = group["kept"][:], group["uncertainty"][:]
-    some = np.flatnonzero(kept)
-    spread = some[np.linspace(0, len(some) - 1, min(columns * rows, len(some))).astype(int)]
-    dropped = np.flatnonzero(~kept)
-    worst = dropped[np.argsort(-uncertainty[dropped], kind="stable")][: columns * rows]
-    parts = []
-    for title, chosen in (("kept", spread), ("dropped for being uncertain", worst)):
-        if len(chosen):
-            tiles = [_tile(group["images"][i], group["masks"][i], colors, side) for i in np.sort(chosen)]
-            parts.append(_sheet(tiles, columns, title))
-    path = folder / SHEET
-    sheet = np.concatenate(parts)
-    if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise StorageError(f"{path} could not be written", "a writable folder with free space")
-    return path
-
-
-def _tile(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], colors: NDArray[np.uint8], side: int
-) -> NDArray[np.uint8]:
-    """Scale one pair to a tile with outlines, (side + 4, side + 4, 3) uint8."""
-    tile = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    large = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
-    edge = cv2.dilate(large, np.ones((3, 3), np.uint8)) != cv2.erode(large, np.ones((3, 3), np.uint8))
-    tile[edge] = colors[large[edge]]
-    return np.pad(tile, ((2, 2), (2, 2), (0, 0)), constant_values=255)
-
-
-def _sheet(tiles: list[NDArray[np.uint8]], columns: int, title: str) -> NDArray[np.uint8]:
-    """Lay tiles out in rows under a title."""
-    side = tiles[0].shape[0]
-    rows = -(-len(tiles) // columns)
-    sheet = np.full((28 + rows * side, columns * side, 3), 255, np.uint8)
-    cv2.putText(sheet, title, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    for i, tile in enumerate(tiles):
-        y, x = 28 + i // columns * side, i % columns * side
-        sheet[y : y + side, x : x + side] = tile
-    return sheet
-
-
-def export_png(folder: Path, target: Path) -> int:
-    """Write the kept pairs as PNG files with a table, for other programs.
-
-    Parameters
-    ----------
-    folder
-        Of the data set.
-    target
-        Gets ``images/000000.png``, ``masks/000000.png`` (values 1 to K) and ``pairs.csv``.
-
-    Returns
-    -------
-    int
-        Pairs written.
-    """
-    group = cast(Any, zarr.open_group(str(folder / PAIRS), mode="r"))
-    names = [row["name"] for row in cast(Any, group.attrs["classes"])]
-    for kind in ("images", "masks"):
-        (target / kind).mkdir(parents=True, exist_ok=True)
-    kept, seeds = np.flatnonzero(group["kept"][:]), group["noise_seed"][:]
-    uncertainty, fractions = group["uncertainty"][:], group["class_fraction"][:]
-    with (target / "pairs.csv").open("w", newline="", encoding="utf-8") as handle:
-        table = csv.writer(handle)
-        table.writerow(["image", "mask", "index", "noise_seed", "uncertainty", *names])
-        for i, image, mask in _read(group, kept):
-            name = f"{i:06d}.png"
-            cv2.imwrite(str(target / "images" / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            cv2.imwrite(str(target / "masks" / name), mask)
-            shares = [f"{f:.4f}" for f in fractions[i]]
-            table.writerow([f"images/{name}", f"masks/{name}", i, seeds[i], f"{uncertainty[i]:.5f}", *shares])
-    return len(kept)
-
-
-def _read(group: Any, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Read pairs shard by shard; yields index, image, mask."""
-    shard = group["images"].shards[0]
-    for first in range(0, group["images"].shape[0], shard):
-        here = rows[(rows >= first) & (rows < first + shard)]
-        images, masks = group["images"][first : first + shard], group["masks"][first : first + shard]
-        for i in here:
-            yield int(i), images[i - first], masks[i - first]

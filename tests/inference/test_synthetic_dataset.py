@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import csv
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,13 @@ import torch
 import zarr
 
 from napari_histogan.config import SynthesizeDatasetConfig
-from napari_histogan.errors import ModelError, Stopped, StorageError
+from napari_histogan.errors import ConfigError, ModelError, Stopped, StorageError
+from napari_histogan.inference.contact_sheet import write_contact_sheet
+from napari_histogan.inference.pair_choice import keep_certain
+from napari_histogan.inference.pair_export import export_png
+from napari_histogan.inference.pair_store import shard_size
 from napari_histogan.inference.sampling import rebuild
-from napari_histogan.inference.synthetic_dataset import (
-    export_png,
-    keep_certain,
-    shard_size,
-    synthesize_dataset,
-    write_contact_sheet,
-)
+from napari_histogan.inference.synthetic_dataset import synthesize_dataset
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.hypercolumns import layout_of
 from napari_histogan.models.noise import noise_maps
@@ -141,8 +141,8 @@ def test_contact_sheet_shows_kept_and_dropped(
 ) -> None:
     folder, _ = synthesize_dataset(generator, classifier, config(), QuietReporter(tmp_path))
     sheet = cv2.imread(str(write_contact_sheet(folder, columns=5, rows=2, side=64)))
-    # 10 kept in two rows, 10 dropped in two rows, a title above each.
-    assert sheet.shape == (2 * 28 + 4 * 68, 5 * 68, 3)
+    # The classes' key; a title, and two rows of tiles with captions, for the kept and the dropped ones.
+    assert sheet.shape == (30 + 2 * 34 + 4 * (64 + 18 + 6), 5 * (64 + 6) + 6, 3)
     made = contents(folder)
     mixed = (made["masks"] == 1).any(axis=(1, 2)) & (made["masks"] == 2).any(axis=(1, 2))
     assert mixed.any()
@@ -196,3 +196,71 @@ def test_a_disk_that_refuses(generator: Generator, classifier: PixelClassifier, 
         synthesize_dataset(
             generator, classifier, config(), QuietReporter(tmp_path / "run"), out=tmp_path / "file" / "data"
         )
+
+
+def test_a_rare_class_reaches_the_share_that_was_asked_for(
+    generator: Generator, classifier: PixelClassifier, tmp_path: Path
+) -> None:
+    wishes: dict[str, Any] = {"count": 40, "shard": 16, "class_shares": (0.5, 0.5), "most_drawn": 4}
+    folder, summary = synthesize_dataset(
+        generator, classifier, config(**wishes), QuietReporter(tmp_path / "a")
+    )
+    made = contents(folder)
+    plain = made["class_fraction"][:45].mean(axis=0)
+    assert min(summary["share_dermis"], summary["share_keratin"]) > min(plain)
+    assert min(summary["share_dermis"], summary["share_keratin"]) >= 0.475
+    assert made["kept"].sum() == summary["pairs"] == 40
+    assert len(made["kept"]) == summary["drawn"] <= 4 * 45 + 16
+    stopping = QuietReporter(tmp_path / "b", stop_when=iter([False] * 3 + [True] * 99).__next__)
+    with pytest.raises(Stopped):
+        synthesize_dataset(generator, classifier, config(**wishes), stopping)
+    resumed, _ = synthesize_dataset(generator, classifier, config(**wishes), QuietReporter(tmp_path / "b"))
+    for name, value in made.items():
+        np.testing.assert_array_equal(contents(resumed)[name], value)
+
+
+def test_a_share_out_of_reach_is_told(
+    generator: Generator, classifier: PixelClassifier, tmp_path: Path
+) -> None:
+    reporter = QuietReporter(tmp_path)
+    wishes: dict[str, Any] = {"count": 20, "shard": 16, "class_shares": (0.0, 1.0), "most_drawn": 1}
+    synthesize_dataset(generator, classifier, config(**wishes), reporter)
+    told = [e["message"] for e in reporter.events if e["kind"] == "warning"]
+    assert len(told) == 1
+    assert "keratin has" in told[0]
+    assert "100.0% were wanted" in told[0]
+    with pytest.raises(ConfigError, match="one for each of: dermis, keratin"):
+        synthesize_dataset(generator, classifier, config(class_shares=(1,)), reporter)
+
+
+def test_a_full_disk_loses_nothing(
+    generator: Generator, classifier: PixelClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = synthesize_dataset(generator, classifier, config(), QuietReporter(tmp_path / "whole"))
+    real, calls = zarr.storage.LocalStore.set, iter(range(1000))
+
+    async def full(self: Any, key: str, value: Any) -> None:
+        if key.startswith("images/c/") and next(calls) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await real(self, key, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zarr.storage.LocalStore, "set", full)
+        with pytest.raises(StorageError, match=r"is full.*free some space and resume"):
+            synthesize_dataset(generator, classifier, config(), QuietReporter(tmp_path / "parts"))
+    resumed = QuietReporter(tmp_path / "parts")
+    parts, _ = synthesize_dataset(generator, classifier, config(), resumed)
+    assert next(e["done"] for e in resumed.events if e["kind"] == "progress") == 64
+    for name, value in contents(whole).items():
+        np.testing.assert_array_equal(contents(parts)[name], value)
+
+
+def test_a_classifier_with_nan_is_refused(
+    generator: Generator, classifier: PixelClassifier, tmp_path: Path
+) -> None:
+    broken = copy.deepcopy(classifier)
+    with torch.no_grad():
+        broken.weights[0][0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="holds NaN"):
+        synthesize_dataset(generator, broken, config(), QuietReporter(tmp_path))
+    assert not list(tmp_path.iterdir())
