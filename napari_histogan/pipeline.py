@@ -62,17 +62,16 @@ from napari_histogan.stage_inputs import (
     patch_stream,
     picture_sheet,
     stage_input,
-    training_sources,
 )
-from napari_histogan.training.datasets import SegmentationSource, ZarrPairs, write_pairs
+from napari_histogan.training.datasets import write_pairs
 from napari_histogan.training.feature_cache import FeatureCache
 from napari_histogan.training.region_patches import cut_region
 from napari_histogan.training.train_gan import train_gan as run_gan_training
 from napari_histogan.training.train_pixel_classifier import train_pixel_classifier as run_classifier_training
 from napari_histogan.training.train_segmenter import train_segmenter as run_segmenter_training
+from napari_histogan.training_inputs import PAIRS, segmenter_sources
 
 THUMBNAIL_PX = 256
-PAIRS = "pairs.zarr"
 HEATMAP = "heatmap.zarr"
 FEATURES = Path("cache", "features")
 
@@ -209,22 +208,17 @@ def synthesize_dataset(project: Project, config: c.SynthesizeDatasetConfig, repo
 
 
 def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: Reporter) -> Artifact:
-    """Train the net that runs over slides, on synthetic pairs, corrections, or both."""
-    choose = partial(training_sources, project, config.sources)
-    parents = keep_inputs(project, reporter.run_dir, "sources", choose)
-    pairs: list[SegmentationSource] = [
-        ZarrPairs(a.path / PAIRS, config.correction_weight if a.kind == "corrections" else 1.0)
-        for a in parents
-    ]
-    init = None
-    if config.init:
-        parents.append(stage_input(project, reporter, config.init, "segmenter"))
-        init = parents[-1].path
-    classes = project.classes
-    folder = run_segmenter_training(pairs, classes.num_classes, config, reporter, init, classes)
+    """Train the net that runs over slides, on pairs, outlines on slides, folders, or a mix of them."""
+    with segmenter_sources(project, config, reporter) as (pairs, parents):
+        init = None
+        if config.init:
+            parents.append(stage_input(project, reporter, config.init, "segmenter"))
+            init = parents[-1].path
+        classes = project.classes
+        folder = run_segmenter_training(pairs, classes.num_classes, config, reporter, init, classes)
     with project.new_artifact("segmenter", config, reporter, parents) as draft:
         draft.take(folder)
-        sources = ", ".join(p.id for p in parents)
+        sources = ", ".join([*(p.id for p in parents), *config.sources])
         draft.summary.update(sources=sources, **numbers_of(draft.path / "segmenter.json"))
     return draft.result
 

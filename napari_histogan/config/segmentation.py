@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
 
 from napari_histogan.config.stage import StageConfig, basic, more
+from napari_histogan.config.training_sources import parse_source
+
+RENAL: dict[str, Any] = {
+    "net": "deeplab",
+    "optimizer": "sgd",
+    "schedule": "poly",
+    "learning_rate": 0.007,
+    "batch": 12,
+    "steps": 30_000,
+    "loss": "cross_entropy",
+    "validate_every": 1000,
+}
+"""What the preset "renal" sets: the settings of Lutnick et al. (datasetGAN on renal tissue)."""
 
 
 class TrainSegmenterConfig(StageConfig):
@@ -14,27 +29,119 @@ class TrainSegmenterConfig(StageConfig):
     stage: ClassVar[str] = "train_segmenter"
     result: ClassVar[str] = "segmenter"
 
+    preset: Literal["plain", "renal"] = basic(
+        "plain",
+        "renal: fields left at their defaults become those of the renal paper (DeepLabV3+, poly schedule "
+        "from 0.007, batch 12, 30,000 steps); plain: all fields are taken as they are.",
+    )
+    net: Literal["unet", "deeplab"] = basic(
+        "unet", "unet: compact and fast; deeplab: DeepLabV3+ on a ResNet, for large structures and a GPU."
+    )
     steps: int = basic(1000, "Training steps.", "steps", ge=1)
-    batch: int = more(16, "Patches per step.", "patches", ge=1, le=1024)
+    batch: int = more(16, "Patches per step, over all devices.", "patches", ge=1, le=1024)
+    devices: int = more(
+        1, "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric.", ge=1, le=1024
+    )
     width: int = more(16, "Channels of the first stage of the U-Net; doubled at each stage.", ge=4, le=128)
     depth: int = more(4, "Times that the U-Net halves the picture.", ge=1, le=6)
-    learning_rate: float = more(2e-3, "AdamW's largest step size.", gt=0, lt=1)
-    weight_decay: float = more(1e-4, "AdamW's weight decay.", ge=0)
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = more(
+        "resnet50", "ResNet of the DeepLab; larger ones see more and cost more."
+    )
+    backbone_weights: str = more(
+        "", "File with ImageNet weights of the DeepLab's ResNet, or download to fetch it; empty starts anew."
+    )
+    output_stride: int = more(
+        16, "How much smaller a DeepLab's features are than the picture: 16, or 8 (finer, slower).", "px"
+    )
+    context_px: int = more(
+        0, "Window that the DeepLab's averaging branch sees; 0 takes the patches' side.", "px", ge=0, le=8192
+    )
+    optimizer: Literal["adamw", "sgd"] = more("adamw", "sgd has momentum 0.9, as in the renal paper.")
+    schedule: Literal["one_cycle", "poly"] = more(
+        "one_cycle",
+        "Learning rate over the steps; one_cycle: a short rise, then half a cosine to 0; "
+        "poly: (1 - step / steps) to the power of 0.9.",
+    )
+    learning_rate: float = more(2e-3, "Largest step size.", gt=0, lt=1)
+    layer_decay: float = more(
+        1.0,
+        "Layer-wise learning rates: each group of layers nearer to the input learns by this factor slower; "
+        "0.5 to 0.8 suit transfer, 1 is off.",
+        gt=0,
+        le=1,
+    )
+    weight_decay: float = more(1e-4, "Weight decay.", ge=0)
     loss: Literal["cross_entropy", "cross_entropy+dice"] = more(
         "cross_entropy+dice", "Unlabelled pixels (0) count in neither."
     )
     ema: float = more(0.99, "Averaging of the weights over steps; 0 turns it off.", ge=0, lt=1)
-    augment: bool = more(True, "Flips, turns, scale, stain jitter in optical density, and blur.")
+    augment: bool = more(True, "Flips, turns, scale, stain jitter in optical density, blur, and JPEG.")
     validation_share: float = more(0.1, "Share of the pairs kept for validation.", ge=0, lt=0.9)
     validate_every: int = more(200, "Steps between validations.", "steps", ge=1)
     checkpoint_minutes: float = more(5.0, "Time between checkpoints.", "min", gt=0)
     sources: tuple[str, ...] = more(
-        (), "Data sets and merged corrections to learn from; empty takes the newest of each."
+        (),
+        "What to learn from, each with a weight behind @ if it is not 1: datasets/0003@2, "
+        "outlines:SLIDE=FILE.geojson, folder:PATH@mpp=0.5; empty takes the newest data set and corrections.",
+    )
+    patch_px: int = more(256, "Side of patches, where no data set says it.", "px", ge=16, le=4096)
+    mpp: float | None = more(
+        None, "Resolution; none takes the data set's, or the newest generator's.", "um/px", gt=0.05, lt=50
+    )
+    downsamples: tuple[float, ...] = more(
+        (1.0, 2.0, 3.0, 4.0), "Patches of annotated slides are taken so many times down, each as often."
+    )
+    revisit_hard: float = more(
+        0.0, "Share of the draws that prefers patches of large loss; 0 is off.", ge=0, le=0.9
+    )
+    accept_far_mpp: bool = more(
+        False, "Take slides and pictures whose resolution is more than 4 times from the net's."
     )
     correction_weight: float = more(
         10.0, "How often a corrected patch is drawn, compared with a synthetic one.", ge=0
     )
     init: str = more("", "Segmenter to start from (transfer learning); empty starts anew.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, values: Any) -> Any:
+        """Put the preset's numbers in; a saved config then means what it says."""
+        if not isinstance(values, dict) or values.get("preset") != "renal":
+            return values
+        fields = cls.model_fields
+        chosen = {k: v for k, v in RENAL.items() if k not in values or values[k] == fields[k].default}
+        return {**values, **chosen, "preset": "plain"}
+
+    @field_validator("sources")
+    @classmethod
+    def _check_sources(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse names that cannot be read."""
+        for source in sources:
+            parse_source(source)
+        return sources
+
+    @field_validator("output_stride")
+    @classmethod
+    def _check_stride(cls, stride: int) -> int:
+        """Refuse other strides."""
+        if stride not in (8, 16):
+            raise ValueError("output_stride is 8 or 16")
+        return stride
+
+    @field_validator("downsamples")
+    @classmethod
+    def _check_downsamples(cls, downsamples: tuple[float, ...]) -> tuple[float, ...]:
+        """Refuse no scale, and scales below 1 or beyond 16."""
+        if not downsamples or not all(1 <= each <= 16 for each in downsamples):
+            raise ValueError("downsamples holds one number or more, each 1 to 16")
+        return downsamples
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> TrainSegmenterConfig:
+        """Refuse a batch that the devices cannot share evenly."""
+        if self.batch % self.devices:
+            raise ValueError(f"a batch of {self.batch} cannot be shared evenly by {self.devices} devices")
+        return self
 
 
 class PredictHeatmapConfig(StageConfig):

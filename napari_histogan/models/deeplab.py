@@ -51,6 +51,9 @@ class DeepLab(nn.Module):
         If there is no such net.
     """
 
+    gain: Tensor
+    offset: Tensor
+
     def __init__(
         self, num_classes: int, backbone: str = "resnet50", output_stride: int = 16, context_px: int = 256
     ) -> None:
@@ -122,7 +125,7 @@ class DeepLab(nn.Module):
     def layers(self) -> list[list[nn.Parameter]]:
         """Return all weights in groups, from the input to the output."""
         b = self.backbone
-        parts = [
+        parts: list[list[nn.Module]] = [
             [b.conv1, b.bn1],
             [b.layer1],
             [b.layer2],

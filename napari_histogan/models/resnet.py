@@ -240,6 +240,6 @@ def _main_path(block: nn.Module) -> Iterator[nn.Conv2d]:
 
 def _input_of_conv(conv: nn.Conv2d, low: int, high: int) -> tuple[int, int]:
     """Return the interval of inputs behind a convolution's outputs low..high."""
-    (stride, _), (padding, _) = conv.stride, conv.padding
+    stride, padding = conv.stride[0], int(conv.padding[0])
     reach = conv.dilation[0] * (conv.kernel_size[0] - 1)
-    return low * stride - int(padding), high * stride - int(padding) + reach
+    return low * stride - padding, high * stride - padding + reach

@@ -26,7 +26,7 @@ INFO_FILE = "segmenter.json"
 _FORMAT = 1
 
 SegmenterNet: TypeAlias = UNet | DeepLab
-_Net = TypeVar("_Net", UNet, DeepLab)
+_Net = TypeVar("_Net", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)

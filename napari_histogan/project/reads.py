@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 from napari_histogan.config import StageConfig, TrainGanConfig
 from napari_histogan.config.gan_presets import settle
+from napari_histogan.config.training_sources import parse_source
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.painted_sets import painted_sets
@@ -128,14 +129,24 @@ def _painted(project: Project, samples: str) -> list[str]:
 
 def _sources(project: Project, references: tuple[str, ...]) -> list[str]:
     """Return the training sources of the segmenter."""
-    if references:
-        found = [project.find(reference) for reference in references]
-        for artifact in found:
+    if not references:
+        newest = [found[-1].id for kind in ("dataset", "corrections") if (found := project.artifacts(kind))]
+        return newest or [project.artifact("", "dataset").id]
+    reads = []
+    for source in map(parse_source, references):
+        if source.kind == "artifact":
+            artifact = project.find(source.name)
             if artifact.kind not in ("dataset", "corrections"):
                 raise ConfigError(f"{artifact.id} is a {artifact.kind}", "a data set or merged corrections")
-        return [artifact.id for artifact in found]
-    newest = [found[-1].id for kind in ("dataset", "corrections") if (found := project.artifacts(kind))]
-    return newest or [project.artifact("", "dataset").id]
+            reads.append(artifact.id)
+            continue
+        if not (source.path.is_file() if source.kind == "outlines" else source.path.is_dir()):
+            raise ConfigError(f"there is nothing at {source.path}", f"the {source.kind}", "check the path")
+        if source.kind == "outlines":
+            entry = project.slide(source.name)
+            reads.append(f"slide {entry.name} ({entry.path})")
+        reads.append(f"{source.kind} {source.path}")
+    return reads
 
 
 def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:

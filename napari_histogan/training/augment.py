@@ -1,7 +1,7 @@
 """Random changes of images and masks for segmentation, on the device, a batch at a time.
 
-Each image gets its own: mirror image, turn, scale, shift, amounts of stain, blur, and
-noise.  Masks follow the geometry by nearest neighbor; what comes in from outside the
+Each image gets its own: mirror image, turn, scale, shift, amounts of stain, blur,
+noise, and loss as by JPEG.  Masks follow the geometry by nearest neighbor; what comes in from outside the
 picture is unlabelled.  All random numbers come from one CPU generator, so that a batch
 is a function of its seed on every device.
 """
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_histogan.slides.stain import H_AND_E
+from napari_histogan.training.jpeg import jpeg_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class AugmentStrength:
         Largest standard deviation of the blur, pixels.
     noise
         Largest standard deviation of noise, on the scale 0..255.
+    jpeg
+        Share of images that lose detail as by JPEG.
+    jpeg_quality
+        Lowest quality of that, 1..100; the highest is 95.
     """
 
     flip: float = 0.5
@@ -54,6 +59,8 @@ class AugmentStrength:
     blur: float = 0.25
     blur_px: float = 1.0
     noise: float = 6.0
+    jpeg: float = 0.25
+    jpeg_quality: float = 40.0
 
 
 def augment(
@@ -82,8 +89,8 @@ def augment(
     pixels, masks = warp(pixels.float(), masks, affine)
     pixels = _jitter_stains(pixels, strength, generator)
     pixels = _blur(pixels, strength, generator)
-    pixels = _add_noise(pixels, strength, generator)
-    return pixels.clamp(0, 255), masks
+    pixels = _add_noise(pixels, strength, generator).clamp(0, 255)
+    return _compress(pixels, strength, generator), masks
 
 
 def warp(pixels: Tensor, masks: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,3 +170,16 @@ def _add_noise(pixels: Tensor, strength: AugmentStrength, generator: torch.Gener
     sigma = torch.rand(len(pixels), 1, 1, 1, generator=generator) * strength.noise
     noise = torch.randn(pixels.shape, generator=generator) * sigma
     return pixels + noise.to(pixels.device)
+
+
+def _compress(pixels: Tensor, strength: AugmentStrength, generator: torch.Generator) -> Tensor:
+    """Let some images lose detail as by JPEG, each by another quality."""
+    if not strength.jpeg:
+        return pixels
+    u = torch.rand(len(pixels), 2, generator=generator)
+    chosen = torch.nonzero(u[:, 0] < strength.jpeg).flatten()
+    if not len(chosen):
+        return pixels
+    quality = strength.jpeg_quality + u[chosen, 1] * (95 - strength.jpeg_quality)
+    chosen = chosen.to(pixels.device)
+    return pixels.index_copy(0, chosen, jpeg_like(pixels[chosen], quality.to(pixels.device)))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
+import torch
 import zarr
 from numpy.typing import NDArray
 
@@ -48,12 +49,15 @@ class SegmentationSource(Protocol):
     groups
         ``(N,)``; pairs with the same number overlap or come from the same place, and are
         never split between training and validation.
+    odds
+        ``(N,) float64``, how often each pair is drawn relative to the source's others; None: all alike.
     """
 
     weight: float
     mpp: float
     patch_px: int
     groups: Integers
+    odds: NDArray[np.float64] | None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -66,7 +70,7 @@ class SegmentationSource(Protocol):
 
 
 class ArrayPairs:
-    """Pairs that are in memory.
+    """Pairs that are in memory; all are drawn alike.
 
     Parameters
     ----------
@@ -84,6 +88,8 @@ class ArrayPairs:
     LabelError
         If the arrays do not fit together.
     """
+
+    odds: NDArray[np.float64] | None = None
 
     def __init__(
         self, images: UInt8, masks: UInt8, mpp: float, weight: float = 1.0, groups: Integers | None = None
@@ -130,6 +136,8 @@ class ZarrPairs:
         If the group lacks an array, its arrays do not fit together, no pair is kept, or
         the resolution is unknown.
     """
+
+    odds: NDArray[np.float64] | None = None
 
     def __init__(
         self, path: Path, weight: float = 1.0, mpp: float | None = None, cache_bytes: int = 2**30
@@ -195,6 +203,8 @@ class PairPool:
         Share of each source's groups that is held out; a source of one group has none.
     seed
         Of the split and of the draws.
+    revisit_hard
+        Share of the draws that follows the pairs' losses, 0..1; see :meth:`note_losses`.
 
     Raises
     ------
@@ -202,7 +212,13 @@ class PairPool:
         If there are no sources, or they differ in size or resolution.
     """
 
-    def __init__(self, sources: Sequence[SegmentationSource], validation_share: float, seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[SegmentationSource],
+        validation_share: float,
+        seed: int,
+        revisit_hard: float = 0.0,
+    ) -> None:
         if not sources or not any(source.weight > 0 for source in sources):
             raise LabelError(
                 "there is no source of images and masks to train on",
@@ -225,18 +241,65 @@ class PairPool:
         self._held_out = [held_out for _, held_out in splits]
         shares = np.array([s.weight * len(t) for s, t in zip(sources, self._training, strict=True)])
         self._shares = shares / shares.sum()
+        self._revisit = revisit_hard
+        self._hardness = [np.ones(len(t)) for t in self._training]
 
     @property
     def held_out_count(self) -> int:
         """Number of pairs that are not trained on."""
         return sum(len(indices) for indices in self._held_out)
 
-    def draw(self, step: int, count: int) -> tuple[UInt8, UInt8]:
-        """Return the ``count`` training pairs of a step; the same for the same seed and step."""
+    def choose(self, step: int, count: int) -> Integers:
+        """Return source and pair ``(count, 2)`` of a step's pairs, by source; the same for the same past."""
         rng = np.random.default_rng([self._seed, 2, step])
-        counts = rng.multinomial(count, self._shares)
-        chosen = [t[rng.integers(len(t), size=n)] for t, n in zip(self._training, counts, strict=True)]
-        return self._gather(chosen)
+        drawn = []
+        for number, (training, n) in enumerate(
+            zip(self._training, rng.multinomial(count, self._shares), strict=True)
+        ):
+            odds = self._odds(number)
+            places = rng.integers(len(training), size=n) if odds is None else rng.choice(len(odds), n, p=odds)
+            drawn.append(np.stack([np.full(n, number), training[places]], axis=1))
+        return np.concatenate(drawn)
+
+    def read(self, chosen: Integers) -> tuple[UInt8, UInt8]:
+        """Return images and masks of pairs as :meth:`choose` names them, in that order."""
+        return self._gather([chosen[chosen[:, 0] == n, 1] for n in range(len(self._sources))])
+
+    def draw(self, step: int, count: int) -> tuple[UInt8, UInt8]:
+        """Return the ``count`` training pairs of a step."""
+        return self.read(self.choose(step, count))
+
+    def note_losses(self, chosen: Integers, losses: NDArray[np.float64]) -> None:
+        """Remember the losses ``(n,)`` of pairs that were trained on; large ones are drawn more often.
+
+        A pair that was never drawn counts as one of loss 1.  Does nothing unless hard pairs are revisited.
+        """
+        for number, training in enumerate(self._training if self._revisit else ()):
+            mine = chosen[:, 0] == number
+            places = np.searchsorted(training, chosen[mine, 1])
+            self._hardness[number][places] = 0.5 * (self._hardness[number][places] + losses[mine])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses that are remembered."""
+        return {"hardness": [torch.from_numpy(h.copy()) for h in self._hardness] if self._revisit else []}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to :meth:`state_dict`."""
+        for mine, stored in zip(self._hardness, state["hardness"], strict=False):
+            mine[:] = stored.numpy()
+
+    def _odds(self, number: int) -> NDArray[np.float64] | None:
+        """Return the chances of a source's training pairs, or None if they are all alike."""
+        given = self._sources[number].odds
+        if (given is None and not self._revisit) or not len(self._training[number]):
+            return None
+        odds = np.ones(len(self._training[number])) if given is None else given[self._training[number]]
+        if self._revisit:
+            hardness = self._hardness[number]
+            mean = max(float(odds @ hardness) / float(odds.sum()), 1e-12)
+            odds = odds * ((1 - self._revisit) + self._revisit * hardness / mean)
+        shares: NDArray[np.float64] = odds / odds.sum()
+        return shares
 
     def held_out(self, most: int) -> tuple[UInt8, UInt8]:
         """Return at most ``most`` held-out pairs, spread evenly; training pairs if none are held out."""

@@ -34,6 +34,12 @@ def cross_entropy_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return total / (masks > 0).sum().clamp(min=1)
 
 
+def losses_of_images(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean cross-entropy of each image's labelled pixels, ``(N,)``; 0 if it has none."""
+    each = F.cross_entropy(logits.float(), masks - 1, ignore_index=-1, reduction="none").sum(dim=(1, 2))
+    return each / (masks > 0).sum(dim=(1, 2)).clamp(min=1)
+
+
 def soft_dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
     """Return 1 - soft Dice, the mean over the classes that the batch's masks hold.
 

@@ -14,7 +14,7 @@ from napari_histogan.training.augment import AugmentStrength, augment, warp
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 STILL = AugmentStrength(
-    flip=0, turn=0, rotate=0, scale=0, shift=0, stain=0, stain_offset=0, blur=0, blur_px=0, noise=0
+    flip=0, turn=0, rotate=0, scale=0, shift=0, stain=0, stain_offset=0, blur=0, blur_px=0, noise=0, jpeg=0
 )
 
 

@@ -10,11 +10,13 @@ from PIL import Image
 from napari_histogan.config import TrainSegmenterConfig
 from napari_histogan.errors import CheckpointError, LabelError, ModelError, Stopped, TrainingDiverged
 from napari_histogan.labels.classes import ClassTable
+from napari_histogan.models.deeplab import DeepLab
 from napari_histogan.models.segmenter import load_segmenter, save_segmenter
 from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.datasets import ArrayPairs
-from napari_histogan.training.train_segmenter import one_cycle, train_segmenter
+from napari_histogan.training.segmenter_state import one_cycle, schedule
+from napari_histogan.training.train_segmenter import train_segmenter
 
 COLORS = np.array([[240, 240, 240], [220, 120, 170], [110, 60, 140], [160, 90, 60]])
 
@@ -193,3 +195,59 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert (np.diff(rates[:peak]) > 0).all()
     assert (np.diff(rates[peak:]) < 0).all()
     assert rates[-1] < 0.001
+
+
+def test_a_deeplab_learns_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    settings = config(
+        net="deeplab",
+        backbone="resnet18",
+        optimizer="sgd",
+        schedule="poly",
+        layer_decay=0.7,
+        steps=4,
+        batch=4,
+    )
+    settings = settings.model_copy(update={"validate_every": 4, "revisit_hard": 0.5})
+    once = train_segmenter([pairs(12)], 3, settings, QuietReporter(tmp_path / "once"))
+    stopping = QuietReporter(
+        tmp_path / "twice", stop_when=lambda: sum(e["kind"] == "progress" for e in stopping.events) == 2
+    )
+    with pytest.raises(Stopped, match="after 2 of 4"):
+        train_segmenter([pairs(12)], 3, settings, stopping)
+    twice = train_segmenter([pairs(12)], 3, settings, QuietReporter(tmp_path / "twice"))
+    first, second = weights(once), weights(twice)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    info = load_segmenter(once)[1]
+    assert (info.architecture, info.backbone, info.context_px, info.stride_px) == (
+        "deeplab",
+        "resnet18",
+        32,
+        16,
+    )
+
+
+def test_early_layers_learn_slower_if_asked_to(tmp_path: Path) -> None:
+    def moved(decay: float) -> tuple[float, float]:
+        settings = config(steps=1, layer_decay=decay, ema=0.0, augment=False)
+        after = weights(train_segmenter([pairs()], 3, settings, QuietReporter(tmp_path / f"{decay}")))
+        torch.manual_seed(settings.seed)
+        before = UNet(3, 4, 2).state_dict()
+        change = {name: float((after[name] - before[name]).abs().max()) for name in before}
+        return change["encoders.0.conv1.weight"], change["head.weight"]
+
+    plain, slow = moved(1.0), moved(0.5)
+    assert slow[1] == pytest.approx(plain[1], rel=0.05)
+    assert slow[0] == pytest.approx(plain[0] / 8, rel=0.1)
+
+
+def test_the_poly_schedule_falls_from_one_to_zero() -> None:
+    assert schedule("poly", 0, 10) == 1
+    assert schedule("poly", 5, 10) == pytest.approx(0.5**0.9)
+    assert schedule("poly", 10, 10) == 0
+    assert schedule("one_cycle", 3, 10) == one_cycle(3, 10)
+
+
+def test_a_unet_does_not_start_from_a_deeplab(tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "other", DeepLab(3, "resnet18"), list("abc"), 1.0)
+    with pytest.raises(ModelError, match="DeepLab on resnet18"):
+        train_segmenter([pairs()], 3, config(), QuietReporter(tmp_path), init=tmp_path / "other")

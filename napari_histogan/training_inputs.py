@@ -1,0 +1,91 @@
+"""What the training of a segmenter learns from: the sources that its config names, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from napari_histogan import config as c
+from napari_histogan.config.training_sources import SourceName, parse_source
+from napari_histogan.errors import ConfigError
+from napari_histogan.labels.interchange import read_annotations
+from napari_histogan.progress import Reporter
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.store import Project
+from napari_histogan.stage_inputs import generator_mpp, open_entry, training_sources
+from napari_histogan.training.annotated_slides import AnnotatedSlide
+from napari_histogan.training.datasets import SegmentationSource, ZarrPairs
+from napari_histogan.training.picture_folders import PictureFolder
+
+PAIRS = "pairs.zarr"
+
+
+@contextmanager
+def segmenter_sources(
+    project: Project, config: c.TrainSegmenterConfig, reporter: Reporter
+) -> Iterator[tuple[list[SegmentationSource], list[Artifact]]]:
+    """Open the sources of a segmenter's training; slides stay open until the end.
+
+    Yields the sources, and the project's results among them.
+
+    Raises
+    ------
+    ArtifactMissing, ConfigError, LabelError, SlideError
+        If a source is not there or not usable, or the resolution is not known.
+    """
+    named = [parse_source(text) for text in config.sources]
+    results = [source for source in named if source.kind == "artifact"]
+    parents: list[Artifact] = []
+    if results or not named:
+        choose = partial(training_sources, project, tuple(source.name for source in results))
+        parents = keep_inputs(project, reporter.run_dir, "sources", choose)
+    weights = [source.weight for source in results] or [None] * len(parents)
+    pairs: list[SegmentationSource] = []
+    for artifact, weight in zip(parents, weights, strict=True):
+        usual = config.correction_weight if artifact.kind == "corrections" else 1.0
+        pairs.append(ZarrPairs(artifact.path / PAIRS, usual if weight is None else weight))
+    with ExitStack() as stack:
+        others = [source for source in named if source.kind != "artifact"]
+        if others:
+            side = pairs[0].patch_px if pairs else config.patch_px
+            mpp = config.mpp or (pairs[0].mpp if pairs else _usual_mpp(project))
+            pairs += [_open(project, config, source, side, mpp, stack) for source in others]
+        yield pairs, parents
+
+
+def _open(
+    project: Project,
+    config: c.TrainSegmenterConfig,
+    source: SourceName,
+    side: int,
+    mpp: float,
+    stack: ExitStack,
+) -> SegmentationSource:
+    """Open outlines on a slide, or a folder."""
+    weight = 1.0 if source.weight is None else source.weight
+    if source.kind == "folder":
+        found = source.mpp or mpp
+        return PictureFolder(source.path, found, project.classes, side, mpp, weight, config.accept_far_mpp)
+    slide = stack.enter_context(open_entry(project.slide(source.name)))
+    return AnnotatedSlide(
+        slide,
+        read_annotations(source.path),
+        project.classes,
+        side,
+        mpp,
+        config.downsamples,
+        weight,
+        config.accept_far_mpp,
+    )
+
+
+def _usual_mpp(project: Project) -> float:
+    """Return the newest generator's resolution; a project without one has to be told."""
+    generators = project.artifacts("generator")
+    if not generators:
+        raise ConfigError(
+            "nothing says at which resolution the net is to work", "um per pixel", "give it with --mpp"
+        )
+    return generator_mpp(generators[-1])
