@@ -16,7 +16,7 @@ from napari_histogan.inference.sampling import load_samples
 from napari_histogan.models.generator_file import load_generator
 from napari_histogan.pipeline import STAGE_FUNCTIONS
 from napari_histogan.progress import QuietReporter
-from napari_histogan.project.painted_sets import painted_sets
+from napari_histogan.project.painted_sets import count_painted, painted_sets
 from napari_histogan.project.reads import what_it_reads
 from napari_histogan.slides.reader import open_slide
 from napari_histogan.stage_inputs import generator_of, painted_samples
@@ -50,6 +50,7 @@ def test_real_patches_are_painted_and_learned_from_with_drawn_samples(painted_pr
     assert [e["message"] for e in reporter.events if e["kind"] == "progress"]
     # Nothing is painted there yet: the paint on the drawn samples still counts.
     assert [a.id for a in painted_sets(project)] == [drawn.id, real.id]
+    assert count_painted(project) == 3
     project.save_mask(real, 0, quarters(1, 2, 3))
     project.save_mask(real, 4, quarters(3, 1))
     assert what_it_reads(project, c.TrainPixelClassifierConfig())[-2:] == [
@@ -58,6 +59,7 @@ def test_real_patches_are_painted_and_learned_from_with_drawn_samples(painted_pr
     ]
     judge, _ = run(project, c.TrainPixelClassifierConfig(members=2, epochs=2, threads=1))
     assert judge.summary["painted"] == 5
+    assert count_painted(project) == 5
     assert {drawn.id, real.id, f"masks/{real.number:04d}"} < {p.id for p in judge.parents}
     assert judge.id not in {stale.artifact.id for stale in project.stale()}
     project.save_mask(real, 1, quarters(2, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_histogan.errors import ConfigError, LabelError
+from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.store import Project
 
@@ -53,6 +53,14 @@ def painted_sets(project: Project, references: str = "") -> list[Artifact]:
             f"no sample of {ids} is painted", "one painted sample or more", "paint in the dock first"
         )
     return sets
+
+
+def count_painted(project: Project) -> int:
+    """Return how many painted samples a classifier would learn from now, of all sets; 0 if there are none."""
+    try:
+        return sum(len(project.painted(samples)) for samples in painted_sets(project))
+    except (ArtifactMissing, LabelError):
+        return 0
 
 
 def _made_with(samples: Artifact) -> str:

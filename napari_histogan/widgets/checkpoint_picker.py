@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_histogan.project.gan_checkpoints import GanCheckpoint, list_checkpoints
 from napari_histogan.widgets.config_form import keep_narrow
@@ -28,10 +28,10 @@ class CheckpointPicker(QWidget):
         self.use_button = QPushButton("&Use this generator")
         self.use_button.setToolTip("Bring the chosen moment into the project as its newest generator (Alt+U)")
         self.use_button.clicked.connect(self.use)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.choices, 1)
-        row.addWidget(self.use_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.choices)
+        layout.addWidget(self.use_button)
         self.hide()
 
     def show_run(self, session: Session | None, record: JobRecord | None) -> None:

@@ -26,6 +26,8 @@ from napari_histogan.widgets.session_view import SessionView
 
 _PREVIEW_PX = 300
 _LOG_LINES = 12
+_QUALITY = "sliced_wasserstein"
+"""What is shown first of a generator's training; its numbers have too different scales for one chart."""
 _STATES = {
     "queued": "waiting",
     "running": "running",
@@ -214,9 +216,14 @@ class JobView(SessionView):
             self.curve.setProperty(f"n {name}", len(points))
             if self.lines.findText(name) < 0 and points:
                 self.lines.addItem(name)
-        if self.lines.count() > 1 and self.lines.findText("all losses") < 0:
+        losses = any("loss" in name for name in self.curve.names)
+        quality = self.lines.findText(_QUALITY)
+        if self.lines.count() > 1 and losses and self.lines.findText("all losses") < 0:
             self.lines.insertItem(0, "all losses")
             self.lines.setCurrentIndex(0)
+        elif not losses and quality >= 0 and self.curve.property("quality of") != record.number:
+            self.curve.setProperty("quality of", record.number)
+            self.lines.setCurrentIndex(quality)
         self._choose_lines(self.lines.currentText())
 
     def _choose_lines(self, name: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.project.store import Project
 
 StepState = Literal["missing", "there", "stale", "running"]
@@ -91,7 +92,7 @@ def overview(project: Project, running: Sequence[str] = ()) -> list[Step]:
             state: StepState = "there" if count else "missing"
             detail = f"{count} slide{'s' if count != 1 else ''}" if count else "none yet"
         elif name == "masks":
-            count = _painted_count(project, newest.get("samples"))
+            count = count_painted(project)
             state, detail = ("there" if count else "missing"), f"{count} painted" if count else "none yet"
         else:
             state, detail = _artifact_state(newest.get(name), stale.get(name, ""))
@@ -104,7 +105,7 @@ def overview(project: Project, running: Sequence[str] = ()) -> list[Step]:
 def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = ()) -> NextStep:
     """Return the one thing that brings the project on."""
     state = {step.name: step.state for step in steps}
-    painted = _painted_count(project, _newest(project, "samples"))
+    painted = count_painted(project)
     if running:
         return NextStep("show_job", "Look at the running job", f"{_words(running[0])} is running.")
     if state["generator"] == "missing":
@@ -170,10 +171,6 @@ def _artifact_state(artifact: Artifact | None, reason: str) -> tuple[StepState, 
     if artifact is None:
         return "missing", "none yet"
     return ("stale", reason) if reason else ("there", f"version {artifact.number}")
-
-
-def _painted_count(project: Project, samples: Artifact | None) -> int:
-    return len(project.painted(samples)) if samples is not None else 0
 
 
 def _newest(project: Project, kind: str) -> Artifact | None:

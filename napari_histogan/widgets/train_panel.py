@@ -18,6 +18,7 @@ from superqt import QCollapsible
 
 from napari_histogan.config import STAGES, StageConfig
 from napari_histogan.errors import ConfigError
+from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.session import Session
@@ -185,7 +186,7 @@ class TrainPanel(SessionView):
         session = self.session
         if session is None or session.project is None:
             return
-        painted = len(session.painted())
+        painted = count_painted(session.project)
         busy = bool(session.jobs.active())
         self.train_button.setEnabled(painted > 0 and not busy and not session.read_only)
         self.start_button.setEnabled(not session.read_only)
