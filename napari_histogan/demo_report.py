@@ -145,7 +145,6 @@ def label_samples(
     import torch  # only here: everything else that the demo does itself needs no networks
 
     from napari_histogan.inference.sampling import load_samples
-    from napari_histogan.models.noise import noise_maps
     from napari_histogan.models.pixel_classifier import PixelPredictor, load_pixel_classifier
     from napari_histogan.models.stylegan2 import load_generator
 
@@ -157,7 +156,7 @@ def label_samples(
     masks, doubt = [], []
     with torch.inference_mode():
         for part in np.array_split(chosen, max(1, len(chosen) // 16)):
-            noise = noise_maps(generator.spec, stored.noise_seed[part].tolist())
+            noise = stored.noise_maps(generator.spec, part.tolist())
             _, maps = generator.synthesis.features(torch.from_numpy(stored.w[part]), noise=noise)
             prediction = predictor(maps, probabilities=False)
             masks.append(prediction.labels.numpy())
