@@ -58,9 +58,6 @@ class TrainGanConfig(StageConfig):
         "kimg",
         ge=0,
     )
-    compile_networks: bool = more(
-        False, "Compile the networks with torch.compile; R1 and path length run uncompiled."
-    )
     tensorboard: bool = more(False, "Write TensorBoard event files into the run folder, too.")
     inception: Path | None = more(
         None,

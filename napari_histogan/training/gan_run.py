@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,14 +69,6 @@ class GanRun:
     signs: list[float] = field(default_factory=list)
     score: float | None = None
     best_score: float | None = None
-
-    def __post_init__(self) -> None:
-        """Compile what runs without second derivatives, which compiled networks do not have."""
-        self._paint: Callable[..., Any] = self.generator.synthesis
-        self._judge: Callable[..., Any] = self.discriminator
-        if self.config.compile_networks:
-            self._paint = torch.compile(self.generator.synthesis)
-            self._judge = torch.compile(self.discriminator)
 
     @classmethod
     def start(cls, config: TrainGanConfig, team: Team, networks: StartingNetworks) -> GanRun:
@@ -149,18 +140,16 @@ class GanRun:
     def synthesize(self, draws: Draws, share: Share) -> Tensor:
         """Paint a share of the fakes, (n, 3, S, S), about [-1, 1]."""
         ws = self.styles(draws, share, track=share[0] < self.team.size)
-        images: Tensor = self._paint(ws, noise=self.noise(draws, share), dtype=self.team.compute.dtype)
+        images: Tensor = self.generator.synthesis(
+            ws, noise=self.noise(draws, share), dtype=self.team.compute.dtype
+        )
         return images
 
-    def judge(self, images: Tensor, seed: int, share: Share, twice: bool = False) -> Tensor:
-        """Return the logits (n, 1) of images (n, 3, S, S), real and fake alike seen through augmentation.
-
-        `twice` says that they will be differentiated twice.
-        """
+    def judge(self, images: Tensor, seed: int, share: Share) -> Tensor:
+        """Return the logits (n, 1) of images (n, 3, S, S), real and fake alike seen through augmentation."""
         if self.ada_p > 0:
             images = self.augment(images, self.ada_p, torch.Generator().manual_seed(seed), share)
-        network = self.discriminator if twice else self._judge
-        logits: Tensor = network(images, dtype=self.team.compute.dtype)
+        logits: Tensor = self.discriminator(images, dtype=self.team.compute.dtype)
         return logits
 
     def step(self, optimizer: torch.optim.Adam, network: torch.nn.Module) -> None:
