@@ -114,6 +114,9 @@ def _add_project_verbs(verb: Callable[..., Parser]) -> None:
     _project(verb("open", _open, "Open napari with the project."))
     one = _project(verb("status", _status, "Tell what there is, what is behind, and what to do next."))
     one.add_argument("--json", action="store_true", help="for programs")
+    one = _project(verb("rank", _rank, "List the samples to paint next, the most informative first."))
+    one.add_argument("--samples", default="", help="such as samples/0001; the newest if not given")
+    one.add_argument("--count", type=int, default=10, help="how many to list")
     one = _project(verb("show", _show, "Show a result: settings, summary, and what it was made from."))
     one.add_argument(
         "artifact", nargs="?", default="", help="such as generators/0003; the newest if not given"
@@ -249,6 +252,18 @@ def _status(options: argparse.Namespace) -> int:
         console = _console()
         for part in status_tables(project, found, jobs, str(options.project)):
             console.print(part)
+    return DONE
+
+
+def _rank(options: argparse.Namespace) -> int:
+    """List what to paint next, as the dock's gallery does."""
+    from napari_histogan.jobs.engine_client import ranked_samples
+    from napari_histogan.project.store import Project
+
+    project = Project.open(options.project)
+    print("sample  uncertainty")
+    for index, uncertainty in ranked_samples(project, options.samples)[: max(options.count, 1)]:
+        print(f"{index:6d}  {uncertainty:11.3f}")
     return DONE
 
 

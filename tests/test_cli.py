@@ -93,6 +93,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
         "demo",
         "open",
         "status",
+        "rank",
         "show",
         "stop",
         "resume",
@@ -478,3 +479,14 @@ def test_one_broken_run_does_not_keep_the_others_from_being_managed(
     code, out, _ = run(capsys, "stop", project.root)
     assert code == 0
     assert "0002-train-gan was asked to stop" in out
+
+
+def test_rank_lists_unpainted_samples_and_stops_at_the_count(capsys, tiny_project: Project) -> None:
+    code, out, _ = run(capsys, "rank", tiny_project.root, "--count", "4")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert len(rows) == 4
+    assert not {int(index) for index, _ in rows} & set(
+        tiny_project.painted(tiny_project.artifacts("samples")[-1])
+    )
+    assert all(0 <= float(uncertainty) <= 1 for _, uncertainty in rows)
