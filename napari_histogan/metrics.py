@@ -242,7 +242,7 @@ def kernel_distance(
 def _covariance_root(x: Figures) -> Figures:
     """Return some A, at most (D, D) or (N, D), with A^T A the covariance of x (N, D)."""
     a = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return a if len(a) <= a.shape[1] else np.linalg.qr(a, mode="r")
+    return a if len(a) <= a.shape[1] else np.linalg.qr(a).R
 
 
 def _check_features(first: NDArray[Any], second: NDArray[Any]) -> None:
