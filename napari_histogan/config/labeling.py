@@ -28,7 +28,6 @@ class TrainPixelClassifierConfig(StageConfig):
             "learning_rate": 1e-4, "weight_decay": 0.0, "patience": 20, "split": "16/4/16",
         },
     }  # fmt: skip
-    """What a preset sets where nothing else is given."""
 
     members: int = more(10, "Nets in the ensemble; their disagreement is the uncertainty.", ge=1, le=64)
     hidden: tuple[int, ...] = more((128, 32), "Widths of the hidden layers (C-128-32-K in DatasetGAN).")
