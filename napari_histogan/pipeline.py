@@ -28,9 +28,11 @@ import numpy as np
 from PIL import Image
 
 from napari_histogan import config as c
-from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError
+from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideError
 from napari_histogan.evaluation.classifier_scores import score_classifier
-from napari_histogan.evaluation.heatmap_scores import evaluate_heatmap, scores_as_json
+from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
+from napari_histogan.evaluation.heatmap_scores import HeatmapAndOutlines, evaluate_shapes, scores_as_json
+from napari_histogan.evaluation.segmentation import count_blocks, score
 from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
@@ -245,13 +247,24 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
     entry = project.slide(str(heatmap.summary["slide"]))
     reference = read_annotations(config.reference)
     ignored = read_annotations(config.ignore) if config.ignore else []
+    classes = project.classes
+    compared = HeatmapAndOutlines(heatmap.path / HEATMAP, reference, ignored, classes, entry.mpp)
+    block_px = compared.pixels(config.block_um)
+    counts = count_blocks(compared.size, compared.truth, compared.percent, classes.num_classes, block_px)
+    scores = score(counts.matrices(), classes.names, config.bootstrap, config.seed)
+    shapes = evaluate_shapes(compared, classes, config)
+    try:
+        with open_entry(entry) as slide:
+            pictures = worst_and_best(compared, counts, slide.read_at, reference, classes)
+    except SlideError as error:
+        reporter.warn(f"the report has no pictures: {error}")
+        pictures = []
     with project.new_artifact("evaluation", config, reporter, [heatmap]) as draft:
-        bootstrap = config.block_um, config.bootstrap, config.seed
-        scores = evaluate_heatmap(
-            heatmap.path / HEATMAP, reference, ignored, project.classes, entry.mpp, *bootstrap
-        )
-        (draft.path / "evaluation.json").write_text(scores_as_json(scores), encoding="utf-8")
-        draft.summary.update(heatmap=heatmap.id, slide=entry.name, **scores.summary())
+        (draft.path / "evaluation.json").write_text(scores_as_json(scores, shapes), encoding="utf-8")
+        title = f"{heatmap.id} on {entry.name}"
+        write_heatmap_report(draft.path / "report.html", title, scores, shapes, pictures)
+        found = {**scores.summary(), **shapes.summary()}
+        draft.summary.update(heatmap=heatmap.id, slide=entry.name, **found)
     return draft.result
 
 

@@ -170,6 +170,10 @@ class EvaluateConfig(StageConfig):
     ignore: Path | None = more(None, "Outlines to leave out, such as regions used in training (GeoJSON).")
     bootstrap: int = more(1000, "Resamples of the confidence intervals.", ge=0, le=100_000)
     block_um: float = more(128.0, "Side of the blocks that the bootstrap resamples.", "um", gt=1)
+    tolerance_um: float = more(
+        4.0, "Outlines that are at most so far apart count as the same (boundary F1).", "um", ge=0, le=1000
+    )
+    least_um2: float = more(0.0, "Smaller objects are left out of object F1.", "um2", ge=0)
 
 
 class MergeCorrectionsConfig(StageConfig):

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_histogan.config import EvaluateConfig
 from napari_histogan.evaluation.segmentation import BlockCounts, SegmentationScores, count_blocks, score
+from napari_histogan.evaluation.shape_scores import ShapeScores, score_shapes
 from napari_histogan.geometry import Region
 from napari_histogan.labels.annotation import Annotation
-from napari_histogan.labels.classes import ClassTable
+from napari_histogan.labels.classes import UNLABELLED, ClassTable
 from napari_histogan.labels.outlines import paint, rasterize
 from napari_histogan.slides.zarr_pyramid import open_pyramid
 
@@ -51,24 +53,64 @@ def compare_with_outlines(
     LabelError
         If an outline's class is not in ``classes``.
     """
-    pyramid = open_pyramid(heatmap)
-    downsample = pyramid.mpp / slide_mpp
-
-    def truth(region: Region) -> NDArray[np.uint8]:
-        return rasterize(reference, region, downsample, classes)
-
-    def percent(region: Region) -> NDArray[np.uint8]:
-        return np.asarray(pyramid.levels[0][(slice(None), *region.slices)])
-
-    def left_out(region: Region) -> NDArray[np.bool_]:
-        mask = np.zeros(region.size.shape, np.uint8)
-        for annotation in ignored:
-            paint(mask, annotation.geometry, 1, region, downsample)
-        return mask.astype(bool)
-
-    block_px = max(1, round(block_um / pyramid.mpp))
+    compared = HeatmapAndOutlines(heatmap, reference, ignored, classes, slide_mpp)
     return count_blocks(
-        pyramid.size, truth, percent, classes.num_classes, block_px, left_out if ignored else None
+        compared.size, compared.truth, compared.percent, classes.num_classes, compared.pixels(block_um)
+    )
+
+
+class HeatmapAndOutlines:
+    """A heatmap and outlines of its slide, read region by region; parameters as above.
+
+    Attributes
+    ----------
+    mpp, size
+        Resolution of the heatmap in um/px, and its size in pixels.
+    downsample
+        Level 0 pixels of the slide to a pixel of the heatmap.
+    """
+
+    def __init__(
+        self,
+        heatmap: Path,
+        reference: Sequence[Annotation],
+        ignored: Sequence[Annotation],
+        classes: ClassTable,
+        slide_mpp: float,
+    ) -> None:
+        self._pyramid = open_pyramid(heatmap)
+        self.mpp, self.size = self._pyramid.mpp, self._pyramid.size
+        self.downsample = self.mpp / slide_mpp
+        self._reference, self._ignored, self._classes = reference, ignored, classes
+
+    def truth(self, region: Region) -> NDArray[np.uint8]:
+        """Return the classes of a region, ``(H, W)``; 0 where nothing is to be counted."""
+        mask = rasterize(self._reference, region, self.downsample, self._classes)
+        for annotation in self._ignored:
+            paint(mask, annotation.geometry, UNLABELLED, region, self.downsample)
+        return mask
+
+    def percent(self, region: Region) -> NDArray[np.uint8]:
+        """Return the probabilities of a region, ``(K, H, W)`` in percent."""
+        return np.asarray(self._pyramid.levels[0][(slice(None), *region.slices)])
+
+    def pixels(self, um: float) -> int:
+        """Return a length in whole pixels of the heatmap, at least 1."""
+        return max(1, round(um / self.mpp))
+
+
+def evaluate_shapes(compared: HeatmapAndOutlines, classes: ClassTable, config: EvaluateConfig) -> ShapeScores:
+    """Return boundary F1, object F1, and the calibration error, with intervals over blocks."""
+    return score_shapes(
+        compared.size,
+        compared.truth,
+        compared.percent,
+        classes.names,
+        block_px=compared.pixels(config.block_um),
+        tolerance_px=config.tolerance_um / compared.mpp,
+        least_px=round(config.least_um2 / compared.mpp**2),
+        resamples=config.bootstrap,
+        seed=config.seed,
     )
 
 
@@ -91,9 +133,9 @@ def evaluate_heatmap(
     return score(counts.matrices(), classes.names, resamples, seed)
 
 
-def scores_as_json(scores: SegmentationScores) -> str:
+def scores_as_json(scores: SegmentationScores, shapes: ShapeScores | None = None) -> str:
     """Return scores as JSON; figures that are not defined are null."""
-    document = asdict(scores)
+    document = asdict(scores) | ({"shapes": asdict(shapes)} if shapes else {})
     document["matrix"] = scores.matrix.tolist()
     return json.dumps(_without_nan(document), indent=1) + "\n"
 

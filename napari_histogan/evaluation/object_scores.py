@@ -1,0 +1,144 @@
+"""Whether objects are found: object F1 as in the GlaS contest.
+
+A predicted object is right if it covers more than half of the true object that it overlaps
+most; a true object is found by one predicted object at most.  Pictures are added part by
+part, and objects across the parts' borders are one object.
+
+Reference: K. Sirinukunwattana et al.: "Gland segmentation in colon histology images: the
+GlaS challenge contest", Med. Image Anal. 35 (2017), section 5.1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectScores:
+    """Objects of one class.
+
+    Attributes
+    ----------
+    hits, predicted, true
+        Predicted objects that are right, and numbers of all objects.
+    """
+
+    hits: int
+    predicted: int
+    true: int
+
+    @property
+    def f1(self) -> float:
+        """Return 2 hits / (predicted + true); NaN if there are no objects."""
+        total = self.predicted + self.true
+        return 2 * self.hits / total if total else float("nan")
+
+
+class ObjectMatcher:
+    """Collects the objects of one class from the parts of a picture.
+
+    Parts are the cells of a grid, added in any order; pixels that touch at an edge or a
+    corner belong together.
+
+    Parameters
+    ----------
+    class_index
+        The class, 1..K.
+    least_px
+        Smaller objects are left out, on both sides.
+    """
+
+    def __init__(self, class_index: int, least_px: int = 0) -> None:
+        self._class, self._least = class_index, least_px
+        self._true, self._found = _Objects(), _Objects()
+        self._shared: Counter[tuple[int, int]] = Counter()
+
+    def add(self, truth: Mask, predicted: Mask, origin: tuple[int, int] = (0, 0)) -> None:
+        """Add a part ``(H, W)`` whose first pixel lies at row and column ``origin``.
+
+        Where the truth is 0 (unlabelled) there is no object.
+        """
+        true = self._true.add(truth == self._class, origin)
+        found = self._found.add((predicted == self._class) & (truth > 0), origin)
+        both = (true > 0) & (found > 0)
+        pairs, counts = np.unique(np.stack([true[both], found[both]], axis=1), axis=0, return_counts=True)
+        for (a, b), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            self._shared[a, b] += count
+
+    def scores(self) -> ObjectScores:
+        """Return what was found of all parts so far."""
+        true, found = self._true.areas(self._least), self._found.areas(self._least)
+        shared: dict[int, Counter[int]] = {}
+        for (a, b), count in self._shared.items():
+            a, b = self._true.root(a), self._found.root(b)
+            if a in true and b in found:
+                shared.setdefault(b, Counter())[a] += count
+        taken = set()
+        for overlaps in shared.values():
+            best, count = max(overlaps.items(), key=lambda item: (item[1], -item[0]))
+            if 2 * count > true[best]:
+                taken.add(best)  # no two can cover more than half of one object
+        return ObjectScores(len(taken), len(found), len(true))
+
+
+class _Objects:
+    """Connected pixels of parts, joined where parts touch."""
+
+    def __init__(self) -> None:
+        self._parent = [0]
+        self._area = [0]
+        self._rim: dict[tuple[int, int], int] = {}
+
+    def root(self, label: int) -> int:
+        while self._parent[label] != label:
+            self._parent[label] = self._parent[self._parent[label]]
+            label = self._parent[label]
+        return label
+
+    def areas(self, least: int) -> dict[int, int]:
+        """Return the pixels of each object of ``least`` or more."""
+        total: Counter[int] = Counter()
+        for label in range(1, len(self._parent)):
+            total[self.root(label)] += self._area[label]
+        return {label: area for label, area in total.items() if area >= least}
+
+    def add(self, inside: NDArray[np.bool_], origin: tuple[int, int]) -> Labels:
+        """Return the labels of a part's pixels, 0 outside."""
+        first = len(self._parent) - 1
+        count, found = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
+        labels = np.where(found > 0, found.astype(np.int64) + first, 0)
+        self._parent += range(first + 1, first + count)
+        self._area += np.bincount(found.ravel(), minlength=count)[1:].tolist()
+        height, width = inside.shape
+        rim = np.zeros_like(inside)
+        rim[[0, -1]] = rim[:, [0, -1]] = True
+        rows, columns = np.nonzero(inside & rim)
+        for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
+            place = origin[0] + y, origin[1] + x
+            for near in _around(place, y, x, height, width):
+                if (other := self._rim.get(near)) is not None:
+                    self._join(other, int(labels[y, x]))
+            self._rim[place] = int(labels[y, x])
+        return labels
+
+    def _join(self, a: int, b: int) -> None:
+        a, b = self.root(a), self.root(b)
+        self._parent[max(a, b)] = min(a, b)
+
+
+def _around(place: tuple[int, int], y: int, x: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Return the neighbors of a rim pixel that lie in other parts."""
+    return [
+        (place[0] + dy, place[1] + dx)
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if not (0 <= y + dy < height and 0 <= x + dx < width)
+    ]
