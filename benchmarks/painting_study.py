@@ -180,7 +180,7 @@ def _trained(pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], side: int
 
 
 def _scaled(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.inference_mode()
