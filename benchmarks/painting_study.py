@@ -9,8 +9,10 @@ samples teaches to label the rest, and only that.
 from __future__ import annotations
 
 import argparse
+import atexit
 import csv
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -83,6 +85,7 @@ def open_study(given: argparse.Namespace) -> Study:
     config = c.SampleImagesConfig(count=pool + held_out, truncation=TRUNCATION, seed=1, threads=given.threads)
     compute = resolve(config)
     root = Path(tempfile.mkdtemp(prefix="histogan-study-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     samples = load_samples(sample(generator, config, QuietReporter(root)))
     if given.glas is not None:
         classes = ClassTable.from_names(["stroma and the rest", "gland"])
