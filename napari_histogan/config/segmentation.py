@@ -40,7 +40,11 @@ class TrainSegmenterConfig(StageConfig):
     steps: int = basic(1000, "Training steps.", "steps", ge=1)
     batch: int = more(16, "Patches per step, over all devices.", "patches", ge=1, le=1024)
     devices: int = more(
-        1, "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric.", ge=1, le=1024
+        1,
+        "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric, and processes that "
+        "torchrun starts and that each call the library; jobs use 1.",
+        ge=1,
+        le=1024,
     )
     width: int = more(16, "Channels of the first stage of the U-Net; doubled at each stage.", ge=4, le=128)
     depth: int = more(4, "Times that the U-Net halves the picture.", ge=1, le=6)
