@@ -65,6 +65,7 @@ from napari_histogan.stage_inputs import (
     picture_sheet,
     stage_input,
 )
+from napari_histogan.studies import label_efficiency
 from napari_histogan.training.datasets import write_pairs
 from napari_histogan.training.feature_cache import FeatureCache
 from napari_histogan.training.region_patches import cut_region
@@ -313,6 +314,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         predict_heatmap,
         evaluate,
         merge_corrections,
+        label_efficiency,
     )
 }
 """Every stage's function by its name, in the order of the data flow."""

@@ -171,6 +171,55 @@ class RunReporter:
         return self._stop_requested or (self.run_dir / STOP_FILE).exists()
 
 
+class PartReporter:
+    """Tells of one part of a longer piece of work; its own phases' progress becomes the part's.
+
+    Parameters
+    ----------
+    whole
+        Reporter of the whole.
+    run_dir
+        Folder of this part; made if missing.
+    done, parts
+        Parts finished before this one, and parts in all.
+    title
+        What the part is called in messages.
+    """
+
+    def __init__(self, whole: Reporter, run_dir: Path, done: int, parts: int, title: str) -> None:
+        self.run_dir = Path(run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._whole, self._done, self._parts, self._title = whole, done, parts, title
+
+    def within(self, name: str) -> PartReporter:
+        """Return a reporter of a step of this part, with a folder of its own."""
+        return PartReporter(self._whole, self.run_dir / name, self._done, self._parts, self._title)
+
+    def progress(self, done: float, total: float, unit: str = "", message: str = "") -> None:
+        """Tell how far the whole is; the present step's own progress stands in the message."""
+        step = f"{self._title}: {message or 'working'} ({done:g} of {total:g} {unit})".replace(" )", ")")
+        self._whole.progress(self._done, self._parts, "parts", step)
+
+    def metric(self, step: int, **values: float) -> None:
+        """Record nothing: curves of many small trainings would lie over each other."""
+
+    def preview(self, name: str, path: Path) -> None:
+        """Announce a picture of this part."""
+        self._whole.preview(name, path)
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Record an event of this part."""
+        self._whole.event(kind, part=self._title, **data)
+
+    def warn(self, message: str) -> None:
+        """Tell the user, and which part it is about."""
+        self._whole.warn(f"{self._title}: {message}")
+
+    def should_stop(self) -> bool:
+        """Whether the whole should stop."""
+        return self._whole.should_stop()
+
+
 def _ends_within_a_line(path: Path) -> bool:
     """Whether the last line of a file lacks its end, as after a kill in the middle of a write."""
     with path.open("rb") as file:

@@ -20,6 +20,7 @@ from napari_histogan.config.segmentation import (
 )
 from napari_histogan.config.slides import AddSlidesConfig, ExtractPatchesConfig
 from napari_histogan.config.stage import Device, Precision, StageConfig
+from napari_histogan.config.studies import LabelEfficiencyConfig
 
 __all__ = [
     "AddSlidesConfig",
@@ -28,6 +29,7 @@ __all__ = [
     "ExtractPatchesConfig",
     "ImportGanConfig",
     "InvertPatchesConfig",
+    "LabelEfficiencyConfig",
     "MergeCorrectionsConfig",
     "Precision",
     "PredictHeatmapConfig",
@@ -58,6 +60,7 @@ STAGES: dict[str, type[StageConfig]] = {
         PredictHeatmapConfig,
         EvaluateConfig,
         MergeCorrectionsConfig,
+        LabelEfficiencyConfig,
     )
 }
 """Every stage's config by the stage's name, in the order of the data flow."""

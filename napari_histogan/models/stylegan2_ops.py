@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_histogan.errors import ModelError
+from napari_histogan.models.convolutions import conv2d
 from napari_histogan.models.resampling import (
     can_merge,
-    conv2d,
     conv2d_down2,
     conv2d_resample,
     conv2d_up2,

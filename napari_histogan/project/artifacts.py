@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "heatmap": "heatmaps",
     "evaluation": "evaluations",
     "corrections": "corrections",
+    "study": "studies",
 }
 """Folder of each kind of artifact, in the order of the data flow."""
 

@@ -103,6 +103,15 @@ class PictureFolder:
             masks.append(mask[y : y + self.patch_px, x : x + self.patch_px])
         return np.stack(images), np.stack(masks)
 
+    @property
+    def pictures(self) -> int:
+        """Number of whole pictures."""
+        return len(self._files)
+
+    def picture(self, number: int) -> tuple[Picture, Picture]:
+        """Return a whole picture ``(H, W, 3)`` and its mask ``(H, W)`` at the patches' resolution."""
+        return self._load(number)
+
     def class_counts(self) -> NDArray[np.int64]:
         """Return the pixels of each mask value in all patches, ``(256,)``."""
         return self._counts
