@@ -75,9 +75,20 @@ def count_moments(probabilities: Tensor, model: CountModel) -> Moments:
     TrainingError
         If a variance over blocks is asked for and groups have fewer than two.
     """
-    mean, variance = block_moments(probabilities)
+    return group_moments(block_moments(probabilities), model)
+
+
+def group_moments(blocks: Moments, model: CountModel) -> Moments:
+    """Return the moments ``(..., n, K)`` or ``(..., 1, K)`` of groups, given those of their n blocks.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`count_moments`.
+    """
+    mean, variance = blocks
     if model == "intra":
-        return Moments(mean, variance)
+        return blocks
     if mean.shape[-2] < 2:
         raise TrainingError(
             f"a group has {mean.shape[-2]} block",
