@@ -1,8 +1,8 @@
 """Which loss suits slide labels: beta_1 from how sparse malign tissue is and what error one accepts.
 
-Paper 002, section 3.1.1.  Only some patches of a malign slide hold malign tissue, so a benign patch comes
-with the label "malign" more or less often.  A loss that falls off slowly near q = 0 (beta_1 toward 1) lets the net ignore those;
-cross-entropy (beta_1 = 0) does not.  In the toy model all benign patches get one malign probability theta:
+Paper 002, section 3.1.1.  Only some patches of a malign slide hold malign tissue, so benign patches come
+with the label "malign", too.  A loss that falls off slowly near q = 0 (beta_1 toward 1) lets the net ignore
+those; cross-entropy (beta_1 = 0) does not.  In the toy model all benign patches get one probability theta:
 
     r (1 - (1 - theta)^beta_0) / beta_0 + (1 - r) gamma (1 - theta^beta_1) / beta_1
 

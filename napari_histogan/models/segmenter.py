@@ -20,12 +20,13 @@ from napari_histogan.errors import CheckpointError, ModelError
 from napari_histogan.models.deeplab import DeepLab
 from napari_histogan.models.resnet import load_imagenet
 from napari_histogan.models.unet import UNet
+from napari_histogan.models.weak_unet import WeakUNet
 
 WEIGHTS_FILE = "segmenter.safetensors"
 INFO_FILE = "segmenter.json"
 _FORMAT = 1
 
-SegmenterNet: TypeAlias = UNet | DeepLab
+SegmenterNet: TypeAlias = UNet | WeakUNet | DeepLab
 _Net = TypeVar("_Net", bound=nn.Module)
 
 
@@ -36,9 +37,9 @@ class NetShape:
     Attributes
     ----------
     architecture
-        ``"unet"`` or ``"deeplab"``.
+        ``"unet"``, ``"weak_unet"``, or ``"deeplab"``.
     width, depth
-        Of a U-Net; see :class:`.UNet`.  0 for others.
+        Of a U-Net; see :class:`.UNet` and :class:`.WeakUNet`.  0 for others.
     backbone, output_stride, context_px
         Of a DeepLab; see :class:`.DeepLab`.  Empty and 0 for others.
     """
@@ -52,7 +53,7 @@ class NetShape:
 
     def __str__(self) -> str:
         """Return the net in words."""
-        if self.architecture == "unet":
+        if self.architecture in ("unet", "weak_unet"):
             return f"a U-Net of width {self.width} and depth {self.depth}"
         return f"a DeepLab on {self.backbone} of output stride {self.output_stride}"
 
@@ -60,6 +61,8 @@ class NetShape:
         """Return such a net with random weights; raise ``ModelError`` if there is none."""
         if self.architecture == "unet":
             return UNet(num_classes, self.width, self.depth)
+        if self.architecture == "weak_unet":
+            return WeakUNet(num_classes, self.width, self.depth)
         return DeepLab(num_classes, self.backbone, self.output_stride, self.context_px)
 
 
@@ -116,6 +119,8 @@ def shape_of(net: SegmenterNet) -> NetShape:
     """Return which net it is, and how large."""
     if isinstance(net, UNet):
         return NetShape("unet", net.width, net.depth)
+    if isinstance(net, WeakUNet):
+        return NetShape("weak_unet", net.width, net.depth)
     backbone = net.backbone.name
     return NetShape("deeplab", backbone=backbone, output_stride=net.output_stride, context_px=net.context_px)
 
@@ -236,7 +241,7 @@ def load_segmenter_info(folder: Path) -> SegmenterInfo:
     path = folder / INFO_FILE
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = document["architecture"] in ("unet", "deeplab")
+        known = document["architecture"] in ("unet", "weak_unet", "deeplab")
         if document.pop("format") != _FORMAT or not known:
             raise ValueError("it describes another kind or version of segmenter")
         for name in ("class_names", "absent_classes"):

@@ -90,11 +90,7 @@ class UNet(nn.Module):
     @cached_property
     def margin_px(self) -> int:
         """Farthest input pixel that an output pixel depends on."""
-        farthest = 0
-        for pixel in range(self.stride_px):
-            low, high = self._input_of_decoder(0, pixel, pixel)
-            farthest = max(farthest, pixel - low, high - pixel)
-        return farthest
+        return margin_of(self.depth)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Return all weights in groups, from the input to the output."""
@@ -102,15 +98,31 @@ class UNet(nn.Module):
         encoders = [list(encoder.parameters()) for encoder in self.encoders]
         return [*encoders, [p for module in rest for p in module.parameters()]]
 
-    def _input_of_decoder(self, stage: int, low: int, high: int) -> tuple[int, int]:
-        """Return the input interval that decoder ``stage`` needs for its pixels low..high."""
-        if stage == self.depth:
-            return _input_of_encoder(stage, low, high)
-        low, high = low - 2, high + 2
-        near = _input_of_encoder(stage, low, high)
-        # Bilinear upsampling: pixel 2k mixes k - 1 and k, pixel 2k + 1 mixes k and k + 1.
-        far = self._input_of_decoder(stage + 1, (low + 1) // 2 - 1, high // 2 + high % 2)
-        return min(near[0], far[0]), max(near[1], far[1])
+
+def margin_of(depth: int) -> int:
+    """Return how far an output pixel sees, in pixels, where a stage has two convolutions 3 x 3.
+
+    Parameters
+    ----------
+    depth
+        How often the picture is halved by pooling, and doubled by bilinear upsampling.
+    """
+    farthest = 0
+    for pixel in range(1 << depth):
+        low, high = _input_of_decoder(0, depth, pixel, pixel)
+        farthest = max(farthest, pixel - low, high - pixel)
+    return farthest
+
+
+def _input_of_decoder(stage: int, depth: int, low: int, high: int) -> tuple[int, int]:
+    """Return the input interval that decoder ``stage`` needs for its pixels low..high."""
+    if stage == depth:
+        return _input_of_encoder(stage, low, high)
+    low, high = low - 2, high + 2
+    near = _input_of_encoder(stage, low, high)
+    # Bilinear upsampling: pixel 2k mixes k - 1 and k, pixel 2k + 1 mixes k and k + 1.
+    far = _input_of_decoder(stage + 1, depth, (low + 1) // 2 - 1, high // 2 + high % 2)
+    return min(near[0], far[0]), max(near[1], far[1])
 
 
 def _input_of_encoder(stage: int, low: int, high: int) -> tuple[int, int]:
