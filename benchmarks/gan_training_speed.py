@@ -4,8 +4,9 @@ Ours is `train_gan` itself, whole steps of it, with everything that the machine 
 hardware) and in float32.  The plain one is the same step on the same networks as the public code computes it
 on a processor: float32, zeros filtered away at full size, and torch's own second derivatives
 (`plain_stylegan2.py`; one convolution serves the batch, which is faster than a kernel for every sample).
-Two shapes of training come one after the other: without path length regularization, which is the default here,
-and with it, as in the paper.  Patches are noise in memory, so nothing waits for slides, and augmentation is still at p = 0.
+Two shapes of training come one after the other: without path length regularization, which is the default,
+and with it, as in the paper.  Patches are noise in memory, so nothing waits for slides, and augmentation is
+still at p = 0.
 
     python benchmarks/gan_training_speed.py [--quick] [--threads N]
 """
