@@ -284,9 +284,11 @@ def _show(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     """Compare every result with its hashes."""
     from napari_histogan.project.artifacts import verify_all
+    from napari_histogan.project.calibrations import damaged_calibrations
     from napari_histogan.project.store import Project
 
-    found = verify_all(Project.open(options.project).root)
+    project = Project.open(options.project)
+    found = verify_all(project.root) | damaged_calibrations(project)
     for name, problems in found.items():
         print(f"{name}: {'; '.join(problems) or 'whole'}")
     damaged = sum(bool(problems) for problems in found.values())

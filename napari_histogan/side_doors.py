@@ -3,6 +3,7 @@
 ::
 
     invert_patches: real patches -> samples (then on as drawn ones: paint -> train_pixel_classifier ...)
+    import_block_labels -> (estimate) -> train_super_resolution: coarse labels -> a segmenter
 
 The functions are registered, and run, with those of :mod:`~napari_histogan.pipeline`.
 """
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan import config as c
+from napari_histogan.block_inputs import block_labels_of, block_training
 from napari_histogan.errors import ConfigError, SlideNotFound, SlideTooSmall
 from napari_histogan.geometry import Region
 from napari_histogan.inference.real_patches import ReadPatch, quality
@@ -30,7 +32,8 @@ from napari_histogan.project.store import Project
 from napari_histogan.slides.patch_plan import PatchPlan
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader
-from napari_histogan.stage_inputs import generator_mpp, open_entry, patch_stream, stage_input
+from napari_histogan.stage_inputs import generator_mpp, numbers_of, open_entry, patch_stream, stage_input
+from napari_histogan.training.train_super_resolution import train_super_resolution as run_super_resolution
 
 SUFFIXES = (*PICTURE_SUFFIXES, ".tif", ".tiff")
 """Of pictures in a folder."""
@@ -69,6 +72,33 @@ def invert_patches(project: Project, config: c.InvertPatchesConfig, reporter: Re
     with project.new_artifact("samples", config, reporter, parents) as draft:
         draft.take(out)
         draft.summary.update(quality(draft.path))
+    return draft.result
+
+
+def import_block_labels(project: Project, config: c.ImportBlockLabelsConfig, reporter: Reporter) -> Artifact:
+    """Bring in coarse labels of a slide's blocks, or score the blocks with a net of the project."""
+    entry = project.slide(config.slide)
+    with open_entry(entry) as slide:
+        labels, parents = block_labels_of(project, config, reporter, slide, entry.name)
+    with project.new_artifact("block_labels", config, reporter, parents) as draft:
+        labels.save(draft.path)
+        counts = zip(labels.values, labels.counts().tolist(), strict=True)
+        draft.summary.update(slide=entry.name, block_um=labels.block_um, blocks=len(labels.places()))
+        draft.summary["labels"] = ", ".join(f"{value}: {count}" for value, count in counts)
+    return draft.result
+
+
+def train_super_resolution(
+    project: Project, config: c.TrainSuperResolutionConfig, reporter: Reporter
+) -> Artifact:
+    """Train a net that outlines classes from coarse labels of blocks alone."""
+    with ExitStack() as held:
+        found = block_training(project, config, reporter, held)
+        folder = run_super_resolution(found.source, found.table, config, reporter, project.classes)
+    with project.new_artifact("segmenter", config, reporter, found.parents) as draft:
+        draft.take(folder)
+        sources = ", ".join(parent.id for parent in found.parents)
+        draft.summary.update(sources=sources, **numbers_of(draft.path / "segmenter.json"))
     return draft.result
 
 

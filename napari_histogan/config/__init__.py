@@ -8,6 +8,7 @@ folder carry the same name.
 
 from __future__ import annotations
 
+from napari_histogan.config.block_labels import ImportBlockLabelsConfig, TrainSuperResolutionConfig
 from napari_histogan.config.files import dump_config, load_config, make_config
 from napari_histogan.config.generator import ImportGanConfig, SampleImagesConfig, TrainGanConfig
 from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
@@ -27,6 +28,7 @@ __all__ = [
     "Device",
     "EvaluateConfig",
     "ExtractPatchesConfig",
+    "ImportBlockLabelsConfig",
     "ImportGanConfig",
     "InvertPatchesConfig",
     "LabelEfficiencyConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "TrainGanConfig",
     "TrainPixelClassifierConfig",
     "TrainSegmenterConfig",
+    "TrainSuperResolutionConfig",
     "dump_config",
     "load_config",
     "make_config",
@@ -57,6 +60,8 @@ STAGES: dict[str, type[StageConfig]] = {
         TrainPixelClassifierConfig,
         SynthesizeDatasetConfig,
         TrainSegmenterConfig,
+        ImportBlockLabelsConfig,
+        TrainSuperResolutionConfig,
         PredictHeatmapConfig,
         EvaluateConfig,
         MergeCorrectionsConfig,

@@ -89,6 +89,7 @@ class TrainSuperResolutionConfig(StageConfig):
     )
     steps: int = basic(1000, "Training steps at most.", "steps", ge=1)
     blocks: tuple[str, ...] = more((), "Block labels to learn from; empty takes the newest of each slide.")
+    leave_out_rare: bool = more(False, "Leave out label values that have a single block.")
     block_px: int = more(
         64, "Side of a block in the net's pixels; with the block's size this is its resolution.", "px", ge=8
     )

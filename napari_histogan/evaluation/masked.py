@@ -158,4 +158,6 @@ def _pieces(c: Counts) -> NDArray[np.float64]:
 
 
 def _ratio(above: Counts, below: Counts) -> NDArray[np.float64]:
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) > 0)
+    out: NDArray[np.float64] = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=out, where=np.asarray(below) > 0)
+    return out

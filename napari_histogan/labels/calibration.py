@@ -90,9 +90,9 @@ class CalibrationTable:
             stored = json.loads(data)
             if stored["format"] != _FORMAT:
                 raise ValueError(f"format {stored['format']}")
-            numbers = (np.array(stored[name], np.float64) for name in ("eta", "rho"))
-            names = tuple(stored["values"]), tuple(stored["classes"])
-            return cls(*names, *numbers, np.array(stored["blocks"], np.int64))
+            eta, rho = (np.array(stored[name], np.float64) for name in ("eta", "rho"))
+            values, classes = tuple(stored["values"]), tuple(stored["classes"])
+            return cls(values, classes, eta, rho, np.array(stored["blocks"], np.int64))
         except LabelError:
             raise
         except DAMAGE as error:

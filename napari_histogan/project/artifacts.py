@@ -32,6 +32,7 @@ KINDS: dict[str, str] = {
     "samples": "samples",
     "pixel_classifier": "pixel_classifiers",
     "dataset": "datasets",
+    "block_labels": "block_labels",
     "segmenter": "segmenters",
     "heatmap": "heatmaps",
     "evaluation": "evaluations",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_histogan.errors import DAMAGE, ProjectDamaged, ProjectLocked
+from napari_histogan.errors import DAMAGE, ArtifactMissing, ProjectDamaged, ProjectLocked
 from napari_histogan.labels.calibration import check_shares
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.atomic import read_bytes, storage_errors, write_json
@@ -149,6 +149,24 @@ class Calibration:
                 "the estimates of a calibration",
                 "restore it from a backup",
             ) from error
+
+
+def chosen_block_labels(project: Project, references: Sequence[str]) -> list[Artifact]:
+    """Return the named block labels, or the newest of each slide.
+
+    Raises
+    ------
+    ArtifactMissing
+        If there are none.
+    """
+    if references:
+        return [project.artifact(reference, "block_labels") for reference in references]
+    newest = {str(a.summary["slide"]): a for a in project.artifacts("block_labels")}
+    if not newest:
+        raise ArtifactMissing(
+            "the project has no block labels", "one set or more", "run histogan import-block-labels"
+        )
+    return list(newest.values())
 
 
 def damaged_calibrations(project: Project) -> dict[str, list[str]]:

@@ -98,7 +98,8 @@ def _reason(
         if item is None:
             now = present(parent.id)
             if now != parent.hash:
-                return f"{parent.id} {'is gone' if now is None else 'was painted on since'}"
+                changed = "changed since" if parent.id.startswith("labels/") else "was painted on since"
+                return f"{parent.id} {'is gone' if now is None else changed}"
         elif item.kind != artifact.kind and newest[item.kind].id not in {item.id, *own}:
             return f"{newest[item.kind].id} is newer than {item.id}"
         elif parent.id in behind:

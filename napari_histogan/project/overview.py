@@ -9,7 +9,7 @@ from napari_histogan.project.artifacts import KINDS, Artifact, stages_making
 from napari_histogan.project.store import Project
 
 PAINT = "paint"
-OPTIONAL = {"evaluation", "corrections"}
+OPTIONAL = {"block_labels", "evaluation", "corrections", "study"}
 """Kinds that the flow goes on without."""
 
 

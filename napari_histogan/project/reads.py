@@ -10,6 +10,7 @@ from napari_histogan.config.gan_presets import settle
 from napari_histogan.config.training_sources import parse_source
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.project.artifacts import KINDS
+from napari_histogan.project.calibrations import chosen_block_labels
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
@@ -71,22 +72,13 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         reads += _painted(project, values["samples"])
     if config.stage == "train_segmenter":
         reads += _sources(project, values["sources"])
+    if config.stage == "import_block_labels":
+        reads += _block_source(project, config)
+    if config.stage == "train_super_resolution":
+        reads += [artifact.id for artifact in chosen_block_labels(project, values["blocks"])]
     if config.stage == "merge_corrections":
         reads += _corrections(project, values["regions"])
     return reads + _files(config)
-
-
-def _require_slides(paths: tuple[Path, ...]) -> None:
-    """Refuse an empty list, empty folders, and files of an unknown kind that are no slides."""
-    if not paths:
-        raise ConfigError(
-            "add_slides was given no file", "one slide or folder, or more", "name them: --paths FILE"
-        )
-    if not all(path.exists() for path in paths):
-        return  # told with the other files
-    for path in find_slides(paths):
-        if path.suffix.lower() not in SLIDE_SUFFIXES:
-            open_slide(path, mpp=1.0).close()
 
 
 def settled(project: Project, config: C) -> C:
@@ -103,13 +95,26 @@ def settled(project: Project, config: C) -> C:
     return cast(C, settle(config, int(summary["patch_px"]), int(summary["slides"])))
 
 
+def _require_slides(paths: tuple[Path, ...]) -> None:
+    """Refuse an empty list, empty folders, and files of an unknown kind that are no slides."""
+    if not paths:
+        raise ConfigError(
+            "add_slides was given no file", "one slide or folder, or more", "name them: --paths FILE"
+        )
+    if not all(path.exists() for path in paths):
+        return  # told with the other files
+    for path in find_slides(paths):
+        if path.suffix.lower() not in SLIDE_SUFFIXES:
+            open_slide(path, mpp=1.0).close()
+
+
 def _slides(project: Project, config: StageConfig) -> list[str]:
     """Return the slides that a stage opens."""
     values = dict(config)
     if config.stage == "extract_patches":
         entries = [project.slide(name) for name in values["slides"]] or project.slides() or [project.slide()]
         return [f"slide {entry.name} ({entry.path})" for entry in entries]
-    if config.stage == "predict_heatmap":
+    if config.stage in ("predict_heatmap", "import_block_labels"):
         entry = project.slide(values["slide"])
         return [f"slide {entry.name} ({entry.path})"]
     if config.stage == "invert_patches" and not values["paths"]:
@@ -147,6 +152,17 @@ def _sources(project: Project, references: tuple[str, ...]) -> list[str]:
             reads.append(f"slide {entry.name} ({entry.path})")
         reads.append(f"{source.kind} {source.path}")
     return reads
+
+
+def _block_source(project: Project, config: StageConfig) -> list[str]:
+    """Return the heatmap or segmenter that block labels come from; refuse no source at all."""
+    values = dict(config)
+    named = [(kind, values[kind]) for kind in ("heatmap", "segmenter") if values[kind]]
+    if not named and values["path"] is None:
+        raise ConfigError(
+            "nothing says where the block labels are", "a file, a heatmap, or a segmenter", "give --path FILE"
+        )
+    return [project.artifact("" if name == "newest" else name, kind).id for kind, name in named]
 
 
 def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:

@@ -361,11 +361,20 @@ class Project:
 
     def _present_hash(self, identity: str) -> str | None:
         """Return the present content hash of an artifact or of human work; None if it is gone."""
-        if identity == CORRECTIONS:
-            return self.corrections_parent().hash
+        if identity.startswith("labels/"):
+            return _hash_of_labels(self, identity)
         if identity.startswith("masks/"):
             return self.masks(identity).content_hash()
         return next((a.hash for a in self.artifacts() if a.id == identity), None)
+
+
+def _hash_of_labels(project: Project, identity: str) -> str | None:
+    """Return the present hash of corrections or of a calibration; None if it is gone."""
+    if identity == CORRECTIONS:
+        return project.corrections_parent().hash
+    from napari_histogan.project.calibrations import Calibration
+
+    return Calibration(project, identity).content_hash()
 
 
 def _samples_number(name: str) -> int:

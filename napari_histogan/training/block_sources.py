@@ -102,7 +102,7 @@ class SlideBlocks:
         number, row, column = self._where[index].tolist()
         y, x = row * self.block_px, column * self.block_px
         region = Region(y, x, self.block_px, self.block_px).grown(self.context_px)
-        pixels = self._slides[number].read_at(region, self.mpp)
+        pixels: UInt8 = self._slides[number].read_at(region, self.mpp)
         if (len(self._kept) + 1) * pixels.nbytes <= MOST_BYTES:
             self._kept[index] = pixels
         return pixels

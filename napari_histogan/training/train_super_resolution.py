@@ -165,7 +165,7 @@ class _State:
             group["lr"] = self.rate()
         with self.compute.autocast():
             logits = _inside(self.net(pixels), source)
-        grouped = logits.unflatten(0, (len(values), -1))
+        grouped = logits.reshape(len(values), -1, *logits.shape[1:])
         loss = count_loss(grouped, *self.statistics(values), self.config.model, self.config.matching)
         self.optimizer.zero_grad()
         backward(loss)
