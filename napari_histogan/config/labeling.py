@@ -43,7 +43,7 @@ class TrainPixelClassifierConfig(StageConfig):
     batch: int = more(2048, "Pixels per step and net.", "pixels", ge=16)
     learning_rate: float = more(1e-3, "Step size of Adam, or of SGD in the preset hdgan.", gt=0, lt=1)
     weight_decay: float = more(1e-4, "AdamW's weight decay.", ge=0)
-    patience: int = more(8, "Stop after this many passes without a better validation loss.", ge=1)
+    patience: int = more(8, "Stop after this many passes without a better validation Dice.", ge=1)
     split: Literal["auto", "16/4/16"] = more(
         "auto",
         "auto: validation_share, or folds when images are few; 16/4/16: images to learn from, to validate "
@@ -51,7 +51,7 @@ class TrainPixelClassifierConfig(StageConfig):
     )
     validation_share: float = more(0.2, "Share of painted images kept for validation.", ge=0, lt=1)
     folds_below: int = more(
-        8,
+        64,
         "With fewer painted images each net leaves out other ones, so that all are learned from and all "
         "are checked.",
         "images",
@@ -63,7 +63,7 @@ class TrainPixelClassifierConfig(StageConfig):
     )
     preset: Literal["plain", "datasetgan", "hdgan"] = more(
         "plain",
-        "plain: standardized features; datasetgan: batch norm, raw features, batches of 64, Adam; hdgan: the "
+        "plain: features of one scale; datasetgan: batch norm, raw features, batches of 64, Adam; hdgan: the "
         "last 5 blocks, batch norm, dropout, smoothed labels, SGD with 1e-4, split 16/4/16. A preset sets "
         "what is not given.",
     )

@@ -60,9 +60,9 @@ class PixelClassifierSpec:
     hidden
         Widths of the hidden layers.
     preset
-        ``plain``: ReLU on standardized features.  ``datasetgan``: batch norm after each ReLU, features as
-        they are, small normal weights.  ``hdgan``: like it on standardized features, with dropout 0.3
-        after the first layer.
+        ``plain``: ReLU on features of mean 0 and a common scale.  ``datasetgan``: batch norm after each
+        ReLU, features as they are, small normal weights.  ``hdgan``: like it on features of mean 0 and
+        deviation 1 each, with dropout 0.3 after the first layer.
     interpolation
         How feature maps are upsampled.
     """
@@ -82,7 +82,7 @@ class PixelClassifierSpec:
 
     @property
     def standardized(self) -> bool:
-        """Whether channels are brought to mean 0 and deviation 1."""
+        """Whether channels are brought to mean 0 and to a scale."""
         return self.preset != "datasetgan"
 
     def to_dict(self) -> dict[str, Any]:

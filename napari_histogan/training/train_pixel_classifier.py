@@ -40,6 +40,8 @@ __all__ = ["FittedClassifier", "PaintedSamples", "fit_pixel_classifier", "train_
 CHECKPOINT_SECONDS = 20.0
 MIN_STEPS = 10
 """Fewest steps of a pass; a few strokes fill less than one batch."""
+HELD_PIXELS = 16384
+"""Most held-out pixels that judge a pass; with folds they would be all pixels, a third of the training's cost."""
 _PHASE = "Training the pixel classifier"
 
 
@@ -199,21 +201,21 @@ def fit_pixel_classifier(
     member_learns = torch.from_numpy(learns).to(compute.device)[:, pixels.image]  # (M, P)
     pool = member_learns.any(dim=0).nonzero()[:, 0]
     by_class = [pool[pixels.label[pool] == k] for k in range(spec.num_classes)]
-    held = (~member_learns).any(dim=0).nonzero()[:, 0]
+    held = _some((~member_learns).any(dim=0).nonzero()[:, 0], config.seed)
 
     batch = min(config.batch, max(len(pool), 1))
     steps = max(math.ceil(len(pool) / batch), MIN_STEPS)
     smoothing = 0.1 if config.preset == "hdgan" else 0.0
     mark = _fingerprint(pixels, learns)
     best: dict[str, Tensor] = _weights(net)
-    best_loss, best_epoch, epoch = math.inf, 0, 0
+    best_score, best_epoch, epoch = -math.inf, 0, 0
     validation: dict[str, Any] = {}
     if store is not None and (found := store.load_latest()) is not None:
         if found.state["mark"] == mark:
             epoch, state = found.step, found.state
             net.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
-            best, best_loss, best_epoch = state["best"], state["best_loss"], state["best_epoch"]
+            best, best_score, best_epoch = state["best"], state["best_score"], state["best_epoch"]
             validation = state["validation"]
         else:
             reporter.warn("the painted pixels changed since the run was stopped; it begins anew")
@@ -252,9 +254,9 @@ def fit_pixel_classifier(
                 f"the loss became {train_loss} in pass {epoch}", "a finite loss", "lower learning_rate"
             )
         figures = validate_members(net, x, pixels.label, held, ~member_learns, classes)
-        score = figures.get("loss", train_loss)
-        if not figures or score < best_loss:  # without validation the last pass is kept
-            best, best_loss, best_epoch, validation = _weights(net), score, epoch, figures
+        score = figures.get("mean_dice", -train_loss)
+        if not figures or score > best_score:  # without validation the last pass is kept
+            best, best_score, best_epoch, validation = _weights(net), score, epoch, figures
         shown = {k: v for k, v in figures.items() if isinstance(v, float)}
         dice = {f"dice/{name}": v for name, v in figures.get("dice", {}).items()}
         reporter.metric(
@@ -268,7 +270,7 @@ def fit_pixel_classifier(
                 "net": net.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "best": best,
-                "best_loss": best_loss,
+                "best_score": best_score,
                 "best_epoch": best_epoch,
                 "validation": validation,
             }
@@ -299,8 +301,17 @@ def _start(
         net.load_state_dict(earlier.state_dict())
     elif spec.standardized:
         net.mean.copy_(pixels.mean)
-        net.std.copy_(pixels.std)
+        net.std.copy_(pixels.std if spec.preset == "hdgan" else _common_scale(pixels.std))
     return net
+
+
+def _common_scale(std: Tensor) -> Tensor:
+    """Return one deviation for all channels (C,): the root of their mean variance.
+
+    A deviation of each channel's own would blow up channels that hardly vary, in which a net finds what sets
+    the painted images apart rather than the classes; see ``docs/experiments.md``.
+    """
+    return std.square().mean().sqrt().expand(len(std))
 
 
 def _inputs(
@@ -356,6 +367,14 @@ def _draw(
         mine = which == k
         chosen[mine] = group.cpu()[(position[mine] * len(group)).long()]
     return chosen
+
+
+def _some(held: Tensor, seed: int) -> Tensor:
+    """Choose at most ``HELD_PIXELS`` of the held-out pixels (H,)."""
+    if len(held) <= HELD_PIXELS:
+        return held
+    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed))
+    return held[order[:HELD_PIXELS].sort().values.to(held.device)]
 
 
 def _weights(net: PixelClassifier) -> dict[str, Tensor]:
