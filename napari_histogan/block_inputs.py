@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from napari_histogan.config.block_labels import ImportBlockLabelsConfig, TrainSuperResolutionConfig
 from napari_histogan.config.segmentation import PredictHeatmapConfig
 from napari_histogan.errors import ConfigError, LabelError
+from napari_histogan.geometry import Region
 from napari_histogan.inference.heatmap import predict_heatmap
 from napari_histogan.labels.block_files import (
     labels_of_scores,
@@ -42,6 +44,12 @@ from napari_histogan.stage_inputs import open_entry, stage_input
 from napari_histogan.training.block_sources import SlideBlocks
 
 HEATMAP, SCORES = "heatmap.zarr", "scores.zarr"
+
+SHEET = "to_estimate"
+"""Name, without suffix, of the picture and the table that people estimate blocks by."""
+
+SHEET_BLOCKS, SHEET_PX = 12, 160
+"""Blocks of each label value in a sheet, and the largest side of one in pixels."""
 
 _TABLES = (".csv",)
 _OUTLINES = (".geojson", ".json")
@@ -160,6 +168,38 @@ def _channel(names: Sequence[str], wanted: str, path: Path) -> int:
             "name it: --class-name",
         )
     return list(names).index(wanted)
+
+
+def write_sheet(
+    folder: Path, labels: BlockLabels, slide: SlideReader, classes: Sequence[str], seed: int
+) -> None:
+    """Write what a person needs to estimate blocks: pictures of random ones, and a table to fill in.
+
+    ``to_estimate.png`` has a row for each label value, with up to 12 of its blocks in the order of the
+    lines of ``to_estimate.csv`` (``row,column,label`` and an empty column for each class).
+    """
+    rng = np.random.default_rng([seed, 5])
+    size_um = slide.size.height * slide.mpp, slide.size.width * slide.mpp
+    whole = labels.whole(size_um)
+    mpp = max(labels.block_um / SHEET_PX, slide.mpp)
+    side = round(labels.block_um / mpp)
+    sheet = np.full((len(labels.values) * (side + 4), SHEET_BLOCKS * (side + 4), 3), 255, np.uint8)
+    lines = [",".join(["row", "column", "label", *map(_quoted, classes)])]
+    for z, value in enumerate(labels.values):
+        places = rng.permutation(np.argwhere((labels.grid == z) & whole))[:SHEET_BLOCKS]
+        for k, (row, column) in enumerate(places.tolist()):
+            corner = round(row * labels.block_um / mpp), round(column * labels.block_um / mpp)
+            y, x = z * (side + 4), k * (side + 4)
+            sheet[y : y + side, x : x + side] = slide.read_at(Region(*corner, side, side), mpp)
+            lines.append(f"{row},{column},{_quoted(value)}" + "," * len(classes))
+    Image.fromarray(sheet).save(folder / f"{SHEET}.png")
+    (folder / f"{SHEET}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _quoted(name: str) -> str:
+    """Return a name as a field of a CSV file."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"' if any(mark in name for mark in ',"\n') else name
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,18 @@ def _add_project_verbs(verb: Callable[..., Parser]) -> None:
     one = _project(verb("rank", _rank, "List the samples to paint next, the most informative first."))
     one.add_argument("--samples", default="", help="such as samples/0001; the newest if not given")
     one.add_argument("--count", type=int, default=10, help="how many to list")
+    text = "Keep what a person says of blocks, from the filled-in sheet of import-block-labels."
+    one = _project(verb("estimate", _estimate, text))
+    one.add_argument("sheet", type=Path, help="to_estimate.csv with the share of each class in each block")
+    one.add_argument("--blocks", default="", help="such as block_labels/0007; the newest if not given")
     one = _project(verb("show", _show, "Show a result: settings, summary, and what it was made from."))
     one.add_argument(
         "artifact", nargs="?", default="", help="such as generators/0003; the newest if not given"
     )
     one.add_argument("--json", action="store_true", help="for programs")
+    one = _project(verb("export", _export, "Write the kept pairs of a data set as PNG files and a table."))
+    one.add_argument("artifact", help="such as datasets/0003")
+    one.add_argument("folder", type=Path, metavar="FOLDER", help="new or empty")
 
 
 def _add_job_verbs(verb: Callable[..., Parser]) -> None:
@@ -267,6 +274,20 @@ def _rank(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _estimate(options: argparse.Namespace) -> int:
+    """Keep estimates of blocks, and tell which label values have enough."""
+    from napari_histogan.labels.calibration import ENOUGH, LEAST
+    from napari_histogan.project.calibrations import take_sheet
+    from napari_histogan.project.store import Project
+
+    project = Project.open(options.project)
+    counts = take_sheet(project, project.artifact(options.blocks, "block_labels"), options.sheet)
+    for value, count in counts.items():
+        state = "enough" if count >= ENOUGH else f"{ENOUGH} are better" if count >= LEAST else "too few"
+        print(f"{value}: {count} blocks, {state}")
+    return DONE
+
+
 def _show(options: argparse.Namespace) -> int:
     """Show one result."""
     from napari_histogan.cli_tables import artifact_json, artifact_text
@@ -278,6 +299,17 @@ def _show(options: argparse.Namespace) -> int:
         print(json.dumps(artifact_json(artifact), indent=1))
     else:
         print(artifact_text(artifact, project.family(artifact)))
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Write pairs for other programs."""
+    from napari_histogan.inference.pair_export import TABLE, export_png
+    from napari_histogan.project.store import Project
+
+    artifact = Project.open(options.project).find(options.artifact)
+    count = export_png(artifact.path, options.folder)
+    print(f"{artifact.id}: {count} pairs in {options.folder}; {options.folder / TABLE} lists them")
     return DONE
 
 

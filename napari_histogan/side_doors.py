@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan import config as c
-from napari_histogan.block_inputs import block_labels_of, block_training
+from napari_histogan.block_inputs import block_labels_of, block_training, write_sheet
 from napari_histogan.errors import ConfigError, SlideNotFound, SlideTooSmall
 from napari_histogan.geometry import Region
 from napari_histogan.inference.real_patches import ReadPatch, quality
@@ -80,11 +80,12 @@ def import_block_labels(project: Project, config: c.ImportBlockLabelsConfig, rep
     entry = project.slide(config.slide)
     with open_entry(entry) as slide:
         labels, parents = block_labels_of(project, config, reporter, slide, entry.name)
-    with project.new_artifact("block_labels", config, reporter, parents) as draft:
-        labels.save(draft.path)
-        counts = zip(labels.values, labels.counts().tolist(), strict=True)
-        draft.summary.update(slide=entry.name, block_um=labels.block_um, blocks=len(labels.places()))
-        draft.summary["labels"] = ", ".join(f"{value}: {count}" for value, count in counts)
+        with project.new_artifact("block_labels", config, reporter, parents) as draft:
+            labels.save(draft.path)
+            write_sheet(draft.path, labels, slide, project.classes.names, config.seed)
+            counts = zip(labels.values, labels.counts().tolist(), strict=True)
+            draft.summary.update(slide=entry.name, block_um=labels.block_um, blocks=len(labels.places()))
+            draft.summary["labels"] = ", ".join(f"{value}: {count}" for value, count in counts)
     return draft.result
 
 

@@ -72,6 +72,21 @@ def estimate(project, artifact, shares, per_value=4):
     return calibration
 
 
+def fill(template, folder, shares):
+    """Fill in a sheet as a person would, but for its last line."""
+    header, *lines = template.read_text(encoding="utf-8").splitlines()
+    assert header == "row,column,label,disc,ground"
+    filled = []
+    for line in lines:
+        row, column, label, *empty = line.split(",")
+        assert empty == ["", ""]
+        share = shares[int(row), int(column)]
+        filled.append(f"{row},{column},{label},{share},{1 - share}")
+    path = folder / "filled.csv"
+    path.write_text("\n".join([header, *filled[:-1], lines[-1]]) + "\n", encoding="utf-8")
+    return path
+
+
 def test_from_labels_to_a_heatmap(project, tmp_path, slide_and_discs):
     shares = slide_and_discs[1]
     config = c.ImportBlockLabelsConfig(path=labels_csv(tmp_path, shares), block_um=BLOCK_UM)
@@ -170,7 +185,18 @@ def test_the_command_line_does_it_too(project, tmp_path, slide_and_discs, capsys
     options = [f"--{k.replace('_', '-')}={v}" for k, v in QUICK.items()]
     assert main(["train-super-resolution", root, "--calibration", str(table), *options, "--foreground"]) == 0
     assert len(project.artifacts("segmenter")) == 1
-    Calibration(project, project.artifacts("block_labels")[0]).path.parent.mkdir(parents=True)
+    blocks = project.artifacts("block_labels")[0]
+    sheet = fill(blocks.path / "to_estimate.csv", tmp_path, shares)
+    capsys.readouterr()
+    assert main(["estimate", root, str(sheet)]) == 0
+    told = capsys.readouterr().out
+    count = len(Calibration(project, blocks).shares(("disc", "ground"))["low"])
+    assert f"low: {count} blocks, {'enough' if count >= 10 else '10 are better'}" in told
+    assert main(["train-super-resolution", root, *options, "--foreground"]) == 0
+    table = CalibrationTable.load(project.artifacts("segmenter")[-1].path / "calibration.json")
+    assert table.blocks[table.values.index("low")] == count
+    sheet.write_text(sheet.read_text(encoding="utf-8").replace("low", "high"), encoding="utf-8")
+    assert main(["estimate", root, str(sheet)]) != 0
     Calibration(project, "1").path.write_text("{", encoding="utf-8")
     capsys.readouterr()
     assert main(["verify", root]) != 0

@@ -85,7 +85,7 @@ class TrainSuperResolutionConfig(StageConfig):
     calibration: Path | None = basic(
         None,
         "CSV with the classes' shares by label value (label,class,mean,sd, or a row for each estimated "
-        "block); none takes the estimates made in the dock.",
+        "block); none takes the estimates that histogan estimate keeps.",
     )
     steps: int = basic(1000, "Training steps at most.", "steps", ge=1)
     blocks: tuple[str, ...] = more((), "Block labels to learn from; empty takes the newest of each slide.")

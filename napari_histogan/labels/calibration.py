@@ -171,6 +171,49 @@ def read_calibration(path: Path, values: Sequence[str], classes: Sequence[str]) 
     LabelError
         Naming the file, the line, and the label value.
     """
+    fields, lines = _lines(path)
+    if {"label", "class", "mean", "sd"} <= set(fields):
+        return _given_table(lines, values, classes, path)
+    shares: dict[str, list[list[float]]] = {}
+    for where, row in _estimates(path, fields, lines, classes):
+        _known(row["label"], values, "label value", where)
+        shares.setdefault(row["label"], []).append([_number(row[name], where) for name in classes])
+    return table_of(shares, values, classes, str(path))
+
+
+def read_estimates(
+    path: Path, classes: Sequence[str]
+) -> list[tuple[str, tuple[int, int], str, dict[str, float]]]:
+    """Read a sheet with one row a block: ``row,column,label`` and a column for each class.
+
+    Returns
+    -------
+    list
+        Of each row that was filled in: where it stands in the file, row and column of the block, its
+        label, and its shares by class, which sum to 1.
+
+    Raises
+    ------
+    LabelError
+        Naming the file and the line.
+    """
+    fields, lines = _lines(path)
+    if not {"row", "column"} <= set(fields):
+        raise LabelError(
+            f"{path}, line 1: the columns are {', '.join(fields)}", "row,column,label, and classes"
+        )
+    found = []
+    for where, row in _estimates(path, fields, lines, classes):
+        try:
+            place = int(row["row"]), int(row["column"])
+        except ValueError as error:
+            raise LabelError(f"{where}: {error}", "row and column of a block, counted from 0") from error
+        found.append((where, place, row["label"], {name: _number(row[name], where) for name in classes}))
+    return found
+
+
+def _lines(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """Return the columns of a CSV file, and its rows with where they stand."""
     try:
         rows = csv.DictReader(io.StringIO(read_file(path).decode("utf-8-sig")))
         fields = [(name or "").strip() for name in rows.fieldnames or ()]
@@ -180,17 +223,22 @@ def read_calibration(path: Path, values: Sequence[str], classes: Sequence[str]) 
         ]
     except (UnicodeDecodeError, csv.Error, TypeError, AttributeError) as error:
         raise LabelError(f"{path} is no table: {error}", f"a CSV file with {_FORMS}") from error
-    if {"label", "class", "mean", "sd"} <= set(fields):
-        return _given_table(lines, values, classes, path)
+    return fields, lines
+
+
+def _estimates(
+    path: Path,
+    fields: Sequence[str],
+    lines: Iterable[tuple[str, Mapping[str, str]]],
+    classes: Sequence[str],
+) -> list[tuple[str, Mapping[str, str]]]:
+    """Return the rows that were filled in; refuse those whose shares do not sum to 1."""
     if not {"label", *classes} <= set(fields):
         raise LabelError(f"{path}, line 1: the columns are {', '.join(fields)}", _FORMS)
-    shares: dict[str, list[list[float]]] = {}
-    for where, row in lines:
-        _known(row["label"], values, "label value", where)
-        found = [_number(row[name], where) for name in classes]
-        check_shares(np.array(found), where)
-        shares.setdefault(row["label"], []).append(found)
-    return table_of(shares, values, classes, str(path))
+    filled = [(where, row) for where, row in lines if any(row[name] for name in classes)]
+    for where, row in filled:
+        check_shares(np.array([_number(row[name], where) for name in classes]), where)
+    return filled
 
 
 def _given_table(

@@ -11,12 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_histogan.errors import DAMAGE, ArtifactMissing, ProjectDamaged, ProjectLocked
-from napari_histogan.labels.calibration import check_shares
+from napari_histogan.errors import DAMAGE, ArtifactMissing, LabelError, ProjectDamaged, ProjectLocked
+from napari_histogan.labels.block_labels import BlockLabels
+from napari_histogan.labels.calibration import check_shares, read_estimates
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.atomic import read_bytes, storage_errors, write_json
 from napari_histogan.project.locks import now
@@ -149,6 +151,38 @@ class Calibration:
                 "the estimates of a calibration",
                 "restore it from a backup",
             ) from error
+
+
+def take_sheet(project: Project, block_labels: Artifact, sheet: Path) -> dict[str, int]:
+    """Keep the estimates of a filled-in sheet; see :func:`.labels.calibration.read_estimates`.
+
+    Returns
+    -------
+    dict
+        How many blocks of each label value are estimated now; 0 where none is.
+
+    Raises
+    ------
+    LabelError
+        Naming the line, if a block has another label or none, or shares do not sum to 1; nothing is
+        kept then.
+    """
+    labels, calibration = BlockLabels.load(block_labels.path), Calibration(project, block_labels)
+    found = read_estimates(sheet, project.classes.names)
+    for where, (row, column), value, _ in found:
+        inside = 0 <= row < labels.grid.shape[0] and 0 <= column < labels.grid.shape[1]
+        z = int(labels.grid[row, column]) if inside else -1
+        if z < 0 or labels.values[z] != value:
+            has = f"the label value {labels.values[z]!r}" if z >= 0 else "no label"
+            raise LabelError(
+                f"{where}: the block in row {row}, column {column} has {has}",
+                f"{value!r}, as the line says",
+                f"use the sheet of {block_labels.id}",
+            )
+    for _, (row, column), value, shares in found:
+        calibration.estimate(row, column, value, shares)
+    present = [estimate.label for estimate in calibration.estimates().values()]
+    return {value: present.count(value) for value in labels.values}
 
 
 def chosen_block_labels(project: Project, references: Sequence[str]) -> list[Artifact]:
