@@ -1,0 +1,310 @@
+"""Sharpen coarse labels of blocks to pixels on GlaS, and compare count losses, blocks, and full masks.
+
+Pictures are reduced to 2.48 um/px, their gland masks averaged over blocks of 32 and 64 px and sorted into
+the ten bins of paper 003.  Mean and deviation of each bin's shares are estimated from 12 random blocks.  Nets
+learn from the official training part and are judged on test part A by the masked IoU and Dice of glands,
+within one block of the true boundary, and by connected pieces per mm2.
+
+* nearest, bilinear: the test pictures' own block labels (their bins' mean shares), enlarged: the labels
+  know the truth of the test pictures, which no net is told
+* intra, inter, intra+inter: super-resolution by the three count models
+* masks: the same net trained on every pixel, the ceiling
+
+    python benchmarks/label_super_resolution.py --glas FOLDER [--quick] [--seeds 3] [--steps 600]
+
+Citation: Sirinukunwattana et al., Medical Image Analysis 35 (2017), doi 10.1016/j.media.2016.08.008.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from measuring import finish, machine
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_histogan.config import TrainSegmenterConfig
+from napari_histogan.config.block_labels import TEN_BINS, TrainSuperResolutionConfig
+from napari_histogan.evaluation.masked import MaskedScores, masked_counts, score_masked
+from napari_histogan.labels.block_labels import bin_names, binned, block_means
+from napari_histogan.labels.calibration import CalibrationTable, table_of
+from napari_histogan.labels.classes import ClassTable
+from napari_histogan.models.segmenter import load_segmenter, pixels_to_input
+from napari_histogan.progress import QuietReporter
+from napari_histogan.training.block_sources import ArrayBlocks
+from napari_histogan.training.datasets import ArrayPairs
+from napari_histogan.training.train_segmenter import train_segmenter
+from napari_histogan.training.train_super_resolution import train_super_resolution
+
+FACTOR, MPP = 4, 4 * 0.62
+CLASSES = ("gland", "other")
+MODELS = ("intra", "inter", "intra+inter")
+SIDES = (32, 64)
+MARGINS = {"intra over blocks": 0.0125, "intra+inter over intra": 0.0143}
+"""Masked IoU between the rows of the paper's table 2, block labels there being those of a net."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures ``(H, W, 3) uint8`` and gland masks ``(H, W) bool`` at 2.48 um/px."""
+
+    images: list[NDArray[np.uint8]]
+    glands: list[NDArray[np.bool_]]
+
+
+def read_part(folder: Path, name: str) -> Part:
+    """Read a part of GlaS, reduced."""
+    images, glands = [], []
+    for path in sorted(folder.glob(f"{name}_*_anno.png")):
+        mask = np.asarray(Image.open(path)) > 0
+        picture = Image.open(path.with_name(path.name.replace("_anno", ""))).convert("RGB")
+        images.append(
+            np.asarray(picture.reduce(FACTOR))[: mask.shape[0] // FACTOR, : mask.shape[1] // FACTOR]
+        )
+        glands.append(block_means(mask.astype(np.float64), FACTOR) >= 0.5)
+    if not images:
+        raise SystemExit(f"{folder} holds no pictures of the part {name}; give the GlaS folder by --glas")
+    return Part(images, glands)
+
+
+def cut(
+    part: Part, side: int, context: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]:
+    """Return blocks with their context, their masks (1 gland, 2 other; 0 context), and gland shares."""
+    images, masks, shares = [], [], []
+    edge = ((context, context), (context, context))
+    for picture, gland in zip(part.images, part.glands, strict=True):
+        wide = np.pad(picture, (*edge, (0, 0)), constant_values=255)
+        wide_mask = np.pad(np.where(gland, 1, 2).astype(np.uint8), edge)
+        for row, values in enumerate(block_means(gland.astype(np.float64), side)):
+            for column, share in enumerate(values):
+                inside = slice(row * side, row * side + side + 2 * context)
+                across = slice(column * side, column * side + side + 2 * context)
+                images.append(wide[inside, across])
+                masks.append(wide_mask[inside, across])
+                shares.append(float(share))
+    return np.stack(images), np.stack(masks), np.array(shares)
+
+
+def calibrate(
+    shares: NDArray[np.float64], labels: NDArray[np.int64], count: int | None, seed: int, shift: float = 0.0
+) -> CalibrationTable:
+    """Estimate the table from ``count`` random blocks a bin (None: all); ``shift`` moves every gland mean."""
+    rng = np.random.default_rng([seed, 11])
+    names = bin_names(TEN_BINS)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for z, name in enumerate(names):
+        mine = np.flatnonzero(labels == z)
+        few = mine if count is None else rng.permutation(mine)[:count]
+        found[name] = [(s, 1 - s) for s in np.clip(shares[few] + shift, 0, 1)]
+    return table_of(found, names, CLASSES)
+
+
+def probabilities(folder: Path, part: Part) -> list[NDArray[np.float64]]:
+    """Return the gland probability of every picture."""
+    net, _ = load_segmenter(folder)
+    out = []
+    with torch.inference_mode():
+        for picture in part.images:
+            logits = net(pixels_to_input(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]))
+            out.append(logits.softmax(dim=1)[0, 0].double().numpy())
+    return out
+
+
+def block_maps(part: Part, side: int, table: CalibrationTable, how: int) -> list[NDArray[np.float64]]:
+    """Return the pictures' own block labels as gland shares of their bins, enlarged by OpenCV's ``how``."""
+    out = []
+    for gland in part.glands:
+        height, width = (-(-length // side) * side for length in gland.shape)
+        whole = np.pad(gland, ((0, height - gland.shape[0]), (0, width - gland.shape[1])), mode="edge")
+        labels = binned(100 * block_means(whole.astype(np.float64), side), TEN_BINS)
+        shares = table.eta[labels, 0].astype(np.float32)
+        large = cv2.resize(shares, (width, height), interpolation=how)
+        out.append(np.asarray(large, np.float64)[: gland.shape[0], : gland.shape[1]])
+    return out
+
+
+def judge(part: Part, maps: Sequence[NDArray[np.float64]], side: int) -> MaskedScores:
+    """Score gland probabilities within one block of the true boundary."""
+    pairs = zip(part.glands, maps, strict=True)
+    return score_masked([masked_counts(gland, p > 0.5, MPP, side * MPP) for gland, p in pairs])
+
+
+def learn_blocks(
+    source: ArrayBlocks, table: CalibrationTable, settings: dict[str, Any], model: str, seed: int
+) -> Path:
+    """Train by counts; returns the net's folder."""
+    config = TrainSuperResolutionConfig.model_validate({**settings, "model": model, "seed": seed})
+    return train_super_resolution(source, table, config, QuietReporter(Path(tempfile.mkdtemp())))
+
+
+def learn_masks(
+    images: NDArray[np.uint8], masks: NDArray[np.uint8], settings: dict[str, Any], seed: int
+) -> Path:
+    """Train the same net on every pixel of the same blocks."""
+    config = TrainSegmenterConfig(
+        seed=seed,
+        steps=settings["steps"],
+        batch=settings["groups"] * settings["per_group"],
+        width=settings["width"],
+        depth=settings["depth"],
+        learning_rate=2e-3,
+        validate_every=settings["steps"],
+        threads=settings["threads"],
+    )
+    table = ClassTable.from_names(CLASSES)
+    reporter = QuietReporter(Path(tempfile.mkdtemp()))
+    return train_segmenter([ArrayPairs(images, masks, MPP)], 2, config, reporter, classes=table)
+
+
+class Study:
+    """One size of blocks: what is measured, and the table of results."""
+
+    def __init__(self, train: Part, test: Part, side: int, options: argparse.Namespace) -> None:
+        self.test, self.side, self.context = test, side, options.context
+        self.images, self.masks, self.shares = cut(train, side, self.context)
+        self.labels = binned(100 * self.shares, TEN_BINS).astype(np.int64)
+        self.source = ArrayBlocks(self.images, self.labels, MPP, side, self.context)
+        batch = options.batch
+        self.settings: dict[str, Any] = {
+            "steps": options.steps,
+            "width": options.width,
+            "depth": options.depth,
+            "block_px": side,
+            "context_px": self.context,
+            "groups": max(2, batch // 8),
+            "per_group": 8,
+            "matching": options.matching,
+            "validate_every": 100,
+            "patience": 0,
+            "threads": options.threads,
+        }
+        counts = np.bincount(self.labels, minlength=10)
+        print(f"\nblocks of {side} px ({side * MPP:.0f} um): {len(self.labels)}, by bin {counts.tolist()}")
+
+    def table(self, seed: int, count: int | None = 12, shift: float = 0.0) -> CalibrationTable:
+        """Return the calibration of a seed."""
+        return calibrate(self.shares, self.labels, count, seed, shift)
+
+    def measure(self, name: str, seeds: int, maps: Callable[[int], Sequence[NDArray[np.float64]]]) -> float:
+        """Measure one way with every seed, print a row, and return the mean masked IoU."""
+        scores = [judge(self.test, maps(seed), self.side) for seed in range(seeds)]
+        rows = np.array(
+            [[s.iou.value, s.dice.value, s.mean_iou.value, s.components_per_mm2.value] for s in scores]
+        )
+        mean, sd = rows.mean(axis=0), rows.std(axis=0, ddof=1) if seeds > 1 else np.full(4, np.nan)
+        interval = f"[{scores[0].iou.low:.3f}, {scores[0].iou.high:.3f}]"
+        print(
+            f"  {name:22s} IoU {mean[0]:.4f} (sd {sd[0]:.4f}, over images {interval})  Dice {mean[1]:.4f}  "
+            f"IoU per image {mean[2]:.4f}  pieces/mm2 {mean[3]:.1f}",
+            flush=True,
+        )
+        return float(mean[0])
+
+    def by_counts(self, model: str, seed: int, **changes: Any) -> Sequence[NDArray[np.float64]]:
+        """Train by counts and return the test pictures' maps."""
+        given = {key: changes.pop(key) for key in ("count", "shift") if key in changes}
+        settings = {**self.settings, **changes}
+        folder = learn_blocks(self.source, self.table(seed, **given), settings, model, seed)
+        return probabilities(folder, self.test)
+
+    def compare(self, seeds: int, models: Sequence[str]) -> dict[str, float]:
+        """Measure all ways."""
+        found = {
+            name: self.measure(
+                name, seeds, lambda s, how=how: block_maps(self.test, self.side, self.table(s), how)
+            )
+            for name, how in (("nearest", cv2.INTER_NEAREST), ("bilinear", cv2.INTER_LINEAR))
+        }
+        for model in models:
+            found[model] = self.measure(model, seeds, partial(self.by_counts, model))
+        found["masks"] = self.measure(
+            "masks",
+            seeds,
+            lambda s: probabilities(learn_masks(self.images, self.masks, self.settings, s), self.test),
+        )
+        return found
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--glas", type=Path, required=True, help="folder with train_1.png, train_1_anno.png ..."
+    )
+    parser.add_argument("--quick", action="store_true", help="blocks of 32 px, two count models, few steps")
+    parser.add_argument("--seeds", type=int, default=0, help="3; 1 with --quick")
+    parser.add_argument("--steps", type=int, default=0, help="600; 150 with --quick")
+    parser.add_argument("--batch", type=int, default=48, help="blocks of 32 px a step; a quarter of 64 px")
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--context", type=int, default=8)
+    parser.add_argument("--matching", default="kl")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--sides", type=int, nargs="*", default=[])
+    parser.add_argument("--models", nargs="*", default=[])
+    parser.add_argument("--more", action="store_true", help="also calibrated blocks, errors, and matchings")
+    given = parser.parse_args()
+    given.steps = given.steps or (150 if given.quick else 600)
+    seeds = given.seeds or (1 if given.quick else 3)
+    models = given.models or (("intra", "intra+inter") if given.quick else MODELS)
+    print(machine(), flush=True)
+    train, test = read_part(given.glas, "train"), read_part(given.glas, "testA")
+    print(f"{len(train.images)} training and {len(test.images)} test pictures at {MPP:.2f} um/px")
+    figures: dict[str, float] = {}
+    for side in given.sides or (SIDES[:1] if given.quick else SIDES):
+        study = Study(train, test, side, given)
+        figures |= {f"{name} {side}": value for name, value in study.compare(seeds, models).items()}
+        if given.more:
+            figures |= vary(study, seeds)
+    gains = {}
+    for side in given.sides or (SIDES[:1] if given.quick else SIDES):
+        blocks = max(figures[f"nearest {side}"], figures[f"bilinear {side}"])
+        if "intra" in models:
+            gains[f"intra over blocks {side}"] = figures[f"intra {side}"] - blocks
+        if {"intra", "intra+inter"} <= set(models):
+            gains[f"intra+inter over intra {side}"] = (
+                figures[f"intra+inter {side}"] - figures[f"intra {side}"]
+            )
+    goals = {name: next(v for k, v in MARGINS.items() if name.startswith(k)) for name in gains}
+    met = all(gain >= goals[name] for name, gain in gains.items())
+    finish("label_super_resolution", figures | gains, goals, met)
+
+
+def vary(study: Study, seeds: int) -> dict[str, float]:
+    """Measure intra+inter with fewer and more calibrated blocks, wrong means, and other matchings."""
+    found = {}
+    ways: dict[str, dict[str, Any]] = {
+        **{f"{count or 'all'} blocks a bin": {"count": count} for count in (3, 6, None)},
+        **{f"means {shift:+.2f}": {"shift": shift} for shift in (-0.1, -0.05, 0.05, 0.1)},
+        **{f"matching {name}": {"matching": name} for name in ("overlap", "bhattacharyya")},
+        "paper": {
+            "matching": "overlap",
+            "optimizer": "rmsprop",
+            "schedule": "constant",
+            "learning_rate": 1e-3,
+            "ema": 0.0,
+            "augment": False,
+            "groups": 2,
+            "per_group": 15,
+        },
+    }
+    for name, changes in ways.items():
+        maps = partial(study.by_counts, "intra+inter", **changes)
+        found[f"{name} {study.side}"] = study.measure(name, seeds, maps)
+    return found
+
+
+if __name__ == "__main__":
+    main()
