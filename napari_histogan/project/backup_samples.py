@@ -47,13 +47,14 @@ def painted_latents(project: Project) -> Iterator[tuple[str, bytes]]:
     ------
     str, bytes
         The npz holds ``index`` (n,) int64, ``w`` (n, num_ws, w_dim) float32, and ``noise_seed``
-        (n,) int64 of the painted samples.
+        (n,) int64 of the painted samples; where real patches are among the samples, also their fitted
+        ``noise`` (n, P) float32, without which they could not be rebuilt.
     """
     for artifact in project.artifacts("samples"):
         latents = _latents_of(artifact, np.array(project.painted(artifact), np.int64))
         if latents is not None and len(latents["index"]):
             buffer = io.BytesIO()
-            np.savez(buffer, index=latents["index"], w=latents["w"], noise_seed=latents["noise_seed"])
+            np.savez(buffer, allow_pickle=False, **latents)
             yield f"{PAINTED}/{artifact.number:04d}.npz", buffer.getvalue()
 
 
@@ -120,12 +121,15 @@ def missing_samples(
 
 
 def _latents_of(artifact: Artifact, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]] | None:
-    """Return index, styles, and noise seeds of some samples; None if they cannot be read."""
+    """Return index, styles, noise seeds, and fitted noise of some samples; None if they cannot be read."""
     with suppress(*DAMAGE):
         group: Any = zarr.open_group(str(artifact.path / "samples.zarr"), mode="r")
         noise_seed = group["noise_seed"][:]
         rows = rows[rows < len(noise_seed)]
-        return {"index": rows, "w": group["w"][:][rows], "noise_seed": noise_seed[rows]}
+        latents = {"index": rows, "w": group["w"][:][rows], "noise_seed": noise_seed[rows]}
+        if (noise := group.get("noise")) is not None:
+            latents["noise"] = np.array([noise[int(row)] for row in rows], np.float32)
+        return latents
     return None
 
 
@@ -133,7 +137,8 @@ def _read_latents(read: Callable[[str], bytes], number: str) -> Latents | None:
     """Return the painted samples of a backup; None if it holds none, as one of an older version."""
     try:
         with np.load(io.BytesIO(read(f"{PAINTED}/{number}.npz")), allow_pickle=False) as content:
-            return {name: content[name] for name in ("index", "w", "noise_seed")}
+            needed = {name: content[name] for name in ("index", "w", "noise_seed")}
+            return needed | ({"noise": content["noise"]} if "noise" in content else {})
     except (ProjectDamaged, zipfile.BadZipFile, *DAMAGE):
         return None
 
@@ -148,7 +153,9 @@ def _is_the_same(artifact: Artifact, content: str, generator_hash: str, stored: 
     if stored is None or not generator_hash:
         return False
     present = _latents_of(artifact, np.asarray(stored["index"], np.int64))
-    if present is None or present["w"].shape != stored["w"].shape:
+    if present is None or present.keys() != stored.keys() or present["w"].shape != stored["w"].shape:
+        return False
+    if "noise" in stored and not np.array_equal(present["noise"], stored["noise"]):
         return False
     return bool(
         np.array_equal(present["noise_seed"], stored["noise_seed"])

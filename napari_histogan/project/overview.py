@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_histogan.project.artifacts import KINDS, Artifact, stages_making
+from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.project.store import Project
 
 PAINT = "paint"
@@ -75,12 +76,13 @@ def _state(kind: str, artifacts: list[Artifact], behind: dict[str, str]) -> Stag
 
 
 def _painting(project: Project, samples: list[Artifact]) -> StageState:
-    """Return the line of the masks of the newest samples."""
+    """Return the line of the masks that a classifier would learn from."""
     painted = project.painted(samples[-1]) if samples else []
     older = {a.id: len(project.painted(a)) for a in samples[:-1]}
     corrected = len(project.corrections())
     newest = f"masks/{samples[-1].number:04d}" if painted else ""
-    return StageState(PAINT, "", len(painted), newest, _painting_summary(corrected, older), "")
+    count = count_painted(project)  # as a classifier would: all sets of the newest samples' generator
+    return StageState(PAINT, "", count, newest, _painting_summary(corrected, older), "")
 
 
 def _painting_summary(corrected: int, older: dict[str, int]) -> dict[str, Any]:

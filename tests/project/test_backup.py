@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,8 @@ def test_a_backup_is_not_replaced_unasked(painted: Project, tmp_path: Path) -> N
     assert back_up(painted, tmp_path / "b.zip", force=True) == 5
 
 
-def drawn(project: Project, seed: int) -> str:
-    """Samples with styles and noise, from the newest generator."""
+def drawn(project: Project, seed: int, fitted: float | None = None) -> str:
+    """Samples with styles and noise, from the newest generator; real patches if their noise is given."""
     config = SampleImagesConfig(seed=seed, count=16)
     rng = np.random.default_rng(seed)
     parents = [project.artifact("", "generator")]
@@ -141,6 +142,8 @@ def drawn(project: Project, seed: int) -> str:
         group = zarr.open_group(str(draft.path / "samples.zarr"), mode="w")
         group.create_array("w", data=rng.normal(size=(16, 2, 4)).astype(np.float32))
         group.create_array("noise_seed", data=rng.integers(0, 1 << 40, 16))
+        if fitted is not None:
+            group.create_array("noise", data=np.full((16, 6), fitted, np.float32))
         (draft.path / "when").write_text(str(draft.number))
     return draft.result.id
 
@@ -192,6 +195,24 @@ def test_samples_of_another_generator_or_seed_are_not_taken_for_the_same(tmp_pat
         with pytest.raises(LabelError, match="painted on other samples"):
             restore(tmp_path / "b.zip", other.root)
         assert other.painted(samples) == []
+
+
+def test_fitted_noise_of_real_patches_is_kept_and_must_agree(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "old", classes=ClassTable.from_names(["a", "b"]))
+    imported(project, "kidney")
+    project.save_mask(drawn(project, 7, fitted=0.5), 3, np.ones((8, 8), np.uint8))
+    back_up(project, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
+        latents = np.load(io.BytesIO(bundle.read("painted/0002.npz")))
+    assert latents["noise"].tolist() == [[0.5] * 6]
+    for fitted, found in ((0.5, [3]), (0.25, []), (None, [])):
+        other = Project.create(tmp_path / f"fitted {fitted}", classes=project.classes)
+        imported(other, "kidney")
+        drawn(other, 1)  # takes the number of the backup's samples away
+        samples = drawn(other, 7, fitted=fitted)
+        with suppress(LabelError):
+            restore(tmp_path / "b.zip", other.root)
+        assert other.painted(samples) == found
 
 
 def forge(path: Path, entries: dict[str, bytes], manifest: dict | None = None) -> Path:
