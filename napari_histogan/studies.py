@@ -126,7 +126,7 @@ class _Study:
         """Return the folder of an arm's net, and what its annotation cost."""
         rng = np.random.default_rng([self.config.seed, seed])
         chosen = rng.permutation(len(self.painted))[: self.config.painted]
-        order = rng.permutation(len(self.annotated))
+        order = self._patches_to_annotate(rng)
         if arm == "Synthetic":
             painted = self.painted.subset(np.sort(chosen))
             pairs = self._synthesize(painted, seed, part)
@@ -199,6 +199,12 @@ class _Study:
             found = predict(pixels)[0].argmax(0).numpy()[: mask.shape[0], : mask.shape[1]] + 1
             counts.append(confusion_matrix(mask, found.astype(np.uint8), classes))
         return np.stack(counts)
+
+    def _patches_to_annotate(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the patches in random order, those with several classes first: a person picks them, too."""
+        order = rng.permutation(len(self.annotated))
+        classes = [len(np.unique(mask[mask > 0])) for mask in self.annotated.batch(order)[1]]
+        return order[np.argsort(np.array(classes) < 2, kind="stable")]
 
     def _effort(self, masks: NDArray[np.uint8]) -> Effort:
         return Effort(len(masks), float(np.count_nonzero(masks)) * (self.mpp / 1000) ** 2)
