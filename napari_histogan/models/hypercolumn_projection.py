@@ -21,6 +21,7 @@ from torch import Tensor
 
 from napari_histogan.errors import ModelError
 
+from .device import has_matrix_unit
 from .hypercolumns import FeatureLayout, Interpolation
 
 
@@ -54,7 +55,10 @@ class HypercolumnProjection:
     fuse
         So many of the finest levels are upsampled *before* the product, in one product.  That costs
         multiplications and saves passes over D channels: a gain where products are nearly free.  None
-        decides by ``dtype``.
+        decides by ``dtype`` and the processor.
+    piece
+        So many of the D outputs are computed at a time, from the native maps to the end, so that all
+        that lies between stays in the cache; None takes all.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class HypercolumnProjection:
         mode: Interpolation = "bilinear",
         dtype: torch.dtype = torch.float32,
         fuse: int | None = None,
+        piece: int | None = None,
     ) -> None:
         if weight.ndim != 2 or weight.shape[0] != layout.channels:
             raise ModelError(
@@ -76,16 +81,20 @@ class HypercolumnProjection:
         self.layout, self.mode, self.dtype, self.width = layout, mode, dtype, weight.shape[1]
         scaled = (weight if std is None else weight / std[:, None]).to(dtype)
         shift = torch.zeros_like(bias) if mean is None else mean @ scaled.float()
-        self.bias = (bias - shift).to(dtype)
-        count = _levels_to_fuse(layout, dtype) if fuse is None else fuse
+        step = self.width if piece is None else piece
+        self._columns = [slice(a, min(a + step, self.width)) for a in range(0, self.width, step)]
+        whole = (bias - shift).to(dtype)
+        self._bias = [whole[columns].contiguous() for columns in self._columns]
+        count = _levels_to_fuse(layout, dtype, weight.device) if fuse is None else fuse
         self._coarse = layout.resolutions[: len(layout.resolutions) - count]
         self._fine = layout.resolutions[len(self._coarse) :]
-        self._weight: dict[int, Tensor] = {}
+        self._weight: dict[int, list[Tensor]] = {}
         start = 0
         for r in self._coarse:
-            self._weight[r] = scaled[start : start + layout.level_channels(r)].contiguous()
+            rows = scaled[start : start + layout.level_channels(r)]
+            self._weight[r] = [rows[:, columns].contiguous() for columns in self._columns]
             start += layout.level_channels(r)
-        self._fine_weight = scaled[start:].t().contiguous()
+        self._fine_weight = [scaled[start:, columns].t().contiguous() for columns in self._columns]
         self._joined: Tensor | None = None
 
     def bands(self, count: int, pixels: int) -> Iterator[Band]:
@@ -116,24 +125,25 @@ class HypercolumnProjection:
         Tensor
             (P, D), pixels in the order image, row, column.
         """
-        return next(self.pieces(levels, band, self.width))
+        found = list(self.pieces(levels, band))
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
-    def pieces(self, levels: dict[int, Tensor], band: Band, width: int) -> Iterator[Tensor]:
-        """Project a band, ``width`` of the D outputs at a time, so that each stays in the cache.
+    def pieces(self, levels: dict[int, Tensor], band: Band) -> Iterator[Tensor]:
+        """Project a band, ``piece`` of the D outputs at a time.
 
         Yields
         ------
         Tensor
-            (P, width), the last may be narrower.
+            (P, piece), the last may be narrower.
         """
-        below, fine = self.coarse(levels, band), self.fine(levels, band)
-        for first in range(0, self.width, width):
-            columns = slice(first, first + width)
+        fine = self.fine(levels, band)
+        for part, weight in enumerate(self._fine_weight):
+            below = self.coarse(levels, band, part)
             if below is None:
-                yield F.linear(_present(fine), self._fine_weight[columns], self.bias[columns])
+                yield F.linear(_present(fine), weight, self._bias[part])
                 continue
-            piece = below[..., columns].reshape(-1, self._fine_weight[columns].shape[0])
-            yield piece if fine is None else piece.addmm_(fine, self._fine_weight[columns].t())
+            flat = below.reshape(-1, below.shape[-1])
+            yield flat if fine is None else flat.addmm_(fine, weight.t())
 
     def fine(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
         """Upsample and join the fused levels; (P, C of these levels), valid until the next call."""
@@ -149,11 +159,12 @@ class HypercolumnProjection:
         torch.cat(parts, dim=-1, out=self._joined)
         return self._joined.view(-1, shape[-1])
 
-    def coarse(self, levels: dict[int, Tensor], band: Band) -> Tensor | None:
-        """Project the other levels, upsample, and sum, bias included; (n, rows, R, D)."""
+    def coarse(self, levels: dict[int, Tensor], band: Band, part: int) -> Tensor | None:
+        """Project the other levels to a piece, upsample, and sum, bias included; (n, rows, R, piece)."""
         if not self._coarse:
             return None
-        return self._nearest(levels, band) if self.mode == "nearest" else self._bilinear(levels, band)
+        work = self._nearest if self.mode == "nearest" else self._bilinear
+        return work(levels, band, part)
 
     def _upsampled(self, level: Tensor, r: int, band: Band) -> Tensor:
         """Upsample native maps (N, r, r, C) to the rows of a band, (n, rows, R, C)."""
@@ -171,26 +182,26 @@ class HypercolumnProjection:
         up = _resize(images[:, low : high + 1], step)
         return up[:, band.top - low * step : band.bottom - low * step]
 
-    def _project(self, x: Tensor, r: int, first: bool) -> Tensor:
-        """Multiply native maps (n, h, w, C_r) by their slice of the weights; (n, h, w, D)."""
-        flat = x.reshape(-1, x.shape[-1])
+    def _project(self, x: Tensor, r: int, part: int, first: bool) -> Tensor:
+        """Multiply native maps (n, h, w, C_r) by their slice of the weights; (n, h, w, piece)."""
+        flat, weight = x.reshape(-1, x.shape[-1]), self._weight[r][part]
         # The first level carries the bias: upsampling leaves a constant as it is.
-        y = torch.addmm(self.bias, flat, self._weight[r]) if first else flat @ self._weight[r]
-        return y.view(*x.shape[:3], self.width)
+        y = torch.addmm(self._bias[part], flat, weight) if first else flat @ weight
+        return y.view(*x.shape[:3], weight.shape[1])
 
-    def _nearest(self, levels: dict[int, Tensor], band: Band) -> Tensor:
+    def _nearest(self, levels: dict[int, Tensor], band: Band, part: int) -> Tensor:
         total: Tensor | None = None
         for r in self._coarse:
             step = self.layout.size // r
             low, high = band.top // step, -(-band.bottom // step)
-            y = self._project(levels[r][band.first : band.last, low:high], r, first=total is None)
+            y = self._project(levels[r][band.first : band.last, low:high], r, part, first=total is None)
             y = y.repeat_interleave(step, 1).repeat_interleave(step, 2)
             y = y[:, band.top - low * step : band.bottom - low * step]
-            total = y if total is None else total + y
+            total = y if total is None else y.add_(total)
         return _present(total)
 
-    def _bilinear(self, levels: dict[int, Tensor], band: Band) -> Tensor:
-        """Sum the upsampled levels; (n, rows, R, D).
+    def _bilinear(self, levels: dict[int, Tensor], band: Band, part: int) -> Tensor:
+        """Sum the upsampled levels; (n, rows, R, piece).
 
         For a level whose pixels are s wide in the image the running sum lives on a grid with a point
         every s / 2, image edges included: that holds the centers of this level and, because a coarser
@@ -202,7 +213,7 @@ class HypercolumnProjection:
         for r in self._coarse:
             step = size // r
             if step <= 2:
-                direct = self._direct(levels, band, r, first=total is None and native is None)
+                direct = self._direct(levels, band, r, part, first=total is None and native is None)
                 native = direct if native is None else native + direct
                 continue
             half = step // 2
@@ -211,22 +222,22 @@ class HypercolumnProjection:
             first, last = (top + 1) // 2, -(-(bottom + 1) // 2)
             x = levels[r][band.first : band.last, max(first - 1, 0) : last]
             x = _repeat_border(x, above=first == 0, below=last == r + 1)
-            y = _midpoints(self._project(x, r, first=total is None))
+            y = _midpoints(self._project(x, r, part, first=total is None))
             y = y[:, top - 2 * first + 1 : bottom - 2 * first + 2, 1:-1]
             if total is not None:
                 refined = _midpoints(total)
-                y = y + refined[:, top - 2 * start : bottom - 2 * start + 1]
+                y = y.add_(refined[:, top - 2 * start : bottom - 2 * start + 1])
             total, start, spacing = y, top, half
         if total is None:
             return _present(native)
         return self._to_pixels(total, start, spacing, band, native)
 
-    def _direct(self, levels: dict[int, Tensor], band: Band, r: int, first: bool) -> Tensor:
+    def _direct(self, levels: dict[int, Tensor], band: Band, r: int, part: int, first: bool) -> Tensor:
         """Project a level of the image's own side, or half of it, and bring it to the image."""
         step = self.layout.size // r
         low = max((2 * band.top + 1 - step) // (2 * step), 0)
         high = min((2 * band.bottom - 1 - step) // (2 * step) + 1, r - 1) if step > 1 else band.bottom - 1
-        y = self._project(levels[r][band.first : band.last, low : high + 1], r, first)
+        y = self._project(levels[r][band.first : band.last, low : high + 1], r, part, first)
         if step > 1:
             y = _resize(y, step)
         return y[:, band.top - low * step : band.bottom - low * step]
@@ -247,7 +258,7 @@ class HypercolumnProjection:
             rows = total[:, top : top + band.bottom - band.top + 1]
             up = 0.5 * (rows[:, :-1] + rows[:, 1:])
             up = 0.5 * (up[:, :, :-1] + up[:, :, 1:])
-        return up if native is None else up + native
+        return up if native is None else up.add_(native)
 
 
 def _present(x: Tensor | None) -> Tensor:
@@ -257,11 +268,14 @@ def _present(x: Tensor | None) -> Tensor:
     return x
 
 
-def _levels_to_fuse(layout: FeatureLayout, dtype: torch.dtype) -> int:
-    """Return how many levels to upsample before the product; found by measuring (benchmarks)."""
-    own = int(layout.resolutions[-1] == layout.size)
-    if dtype == torch.float32:
-        return own
+def _levels_to_fuse(layout: FeatureLayout, dtype: torch.dtype, device: torch.device) -> int:
+    """Return how many levels to upsample before the product; found by measuring (benchmarks).
+
+    The choice follows from the kind of processor alone: timing it here would make results differ from run
+    to run in their rounding.
+    """
+    if dtype == torch.float32 or not has_matrix_unit(device):
+        return int(layout.resolutions[-1] == layout.size)
     finest = [r for r in layout.resolutions if 2 * r >= layout.size]
     rest = sum(layout.level_channels(r) for r in layout.resolutions if r not in finest)
     return len(layout.resolutions) if rest <= 600 else len(finest)
@@ -269,13 +283,14 @@ def _levels_to_fuse(layout: FeatureLayout, dtype: torch.dtype) -> int:
 
 def _resize(x: Tensor, factor: int) -> Tensor:
     """Upsample (n, h, w, D) by a factor, bilinear, with the geometry of pixels."""
+    x = x.contiguous()  # torch's quick way for channels that come last takes nothing else
     y = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear", align_corners=False)
     return y.permute(0, 2, 3, 1)
 
 
 def _midpoints(x: Tensor) -> Tensor:
     """Insert the mean between all neighbors: (n, h, w, D) becomes (n, 2 h - 1, 2 w - 1, D)."""
-    size = (2 * x.shape[1] - 1, 2 * x.shape[2] - 1)
+    x, size = x.contiguous(), (2 * x.shape[1] - 1, 2 * x.shape[2] - 1)
     y = F.interpolate(x.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
     return y.permute(0, 2, 3, 1)
 

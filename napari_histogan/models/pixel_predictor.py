@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .device import has_matrix_unit
 from .hypercolumn_projection import Band, HypercolumnProjection
 from .hypercolumns import native_levels
 from .stylegan2 import FeatureMap
@@ -60,6 +61,9 @@ class PixelPredictor:
         spec = classifier.spec
         self.spec, self.dtype = spec, dtype
         weights, biases = classifier.folded()
+        # Members side by side share a block-diagonal product.  With matrix units two at a time are fastest:
+        # the multiplications by zero cost less than the narrowness of one; elsewhere one is.
+        self._together = 2 if dtype == torch.bfloat16 and has_matrix_unit(classifier.mean.device) else 1
         self.projection = HypercolumnProjection(
             spec.layout,
             weights[0].permute(1, 0, 2).reshape(spec.layout.channels, -1),
@@ -69,10 +73,8 @@ class PixelPredictor:
             spec.interpolation,
             dtype,
             fuse,
+            self._together * weights[0].shape[2],
         )
-        # Members side by side share a block-diagonal product.  In bfloat16 two at a time are fastest: the
-        # multiplications by zero cost less than the narrowness of one; in float32 one is.
-        self._together = 2 if dtype == torch.bfloat16 else 1
         self._layers = [self._ready(w, b) for w, b in zip(weights[1:], biases[1:], strict=True)]
 
     def _ready(self, weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -122,10 +124,7 @@ class PixelPredictor:
 
     def _logits(self, levels: dict[int, Tensor], band: Band) -> Tensor:
         """Return the logits (M, K, P) float32 of a band."""
-        width = self._together * self.projection.width // self.spec.members
-        groups = [
-            self._rest(h, number) for number, h in enumerate(self.projection.pieces(levels, band, width))
-        ]
+        groups = [self._rest(h, number) for number, h in enumerate(self.projection.pieces(levels, band))]
         return torch.cat(groups).view(self.spec.members, self.spec.num_classes, -1)
 
     def _rest(self, h: Tensor, group: int) -> Tensor:
