@@ -15,7 +15,7 @@ from napari_histogan.labels.classes import ClassTable
 from .pair_store import open_pairs
 
 SHEET = "contact_sheet.png"
-_GAP, _CAPTION, _TITLE, _KEY = 6, 18, 34, 30
+_GAP, _CAPTION, _TITLE, _KEY, _BAR = 6, 18, 34, 30, 44
 _INK, _FAINT = (30, 30, 30), (110, 110, 110)
 
 Picture = NDArray[np.uint8]
@@ -28,6 +28,8 @@ class _Part(NamedTuple):
 
 def write_contact_sheet(folder: Path, columns: int = 8, rows: int = 4, side: int = 128) -> Path:
     """Draw pairs with the outlines of their masks in the classes' colors, the most certain first.
+
+    Each side of an outline has the color of its own class.  A bar under the pair shows the classes' shares.
 
     Parameters
     ----------
@@ -97,13 +99,16 @@ def _parts(group: Any, most: int) -> list[_Part]:
 
 
 def _tile(image: Picture, mask: Picture, colors: Picture, side: int, caption: str) -> Picture:
-    """Scale one pair to a tile with outlines, and write a line under it."""
+    """Scale one pair to a tile with outlines; under it a line, and a bar of the classes' shares."""
     shrink = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
     tile = cv2.resize(image, (side, side), interpolation=shrink)
     large = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
-    edge = cv2.dilate(large, np.ones((3, 3), np.uint8)) != large
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    edge = (cv2.dilate(large, cross) != large) | (cv2.erode(large, cross) != large)
     tile[edge] = colors[large[edge]]
     under = _text(caption, side, _CAPTION, 0.4, _FAINT, left=0)
+    bar = np.sort(mask, axis=None)[np.linspace(0, mask.size - 1, side - _BAR).astype(int)]
+    under[4:13, _BAR:] = colors[bar]
     return cast(
         Picture, np.pad(np.concatenate([tile, under]), ((0, _GAP), (_GAP, 0), (0, 0)), constant_values=255)
     )
