@@ -9,7 +9,7 @@ few strokes, label one, write it; the memory is that of the whole process.
 Each way runs in a process of its own.  Random weights: time, memory, and agreement are measured.  Ratios of
 time are of CPU seconds of the whole process, which other work on the machine blurs least.
 
-    python benchmarks/hypercolumns.py [--quick] [--huge] [--threads N]
+    python benchmarks/hypercolumns.py [--quick | --smoke | --huge] [--threads N]
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ GOALS = {
     "training Dice below the plain way's": 0.005,
 }
 HUGE_GOAL = {"4096px peak MiB": 8192.0}
+TRAINING_SIZE = 256
 CLASSES = tuple({"index": i, "name": f"class {i}"} for i in range(1, 5))
 
 
@@ -117,10 +118,11 @@ def label_one(way: str, size: int, threads: int, out: Path) -> dict[str, float]:
 def child(what: str, threads: int, out: Path) -> None:
     """Measure one thing in this process."""
     name, _, argument = what.partition(":")
+    argument, _, side = argument.partition("@")
     if name == "ours":
-        found = ours(out, 256, threads)
+        found = ours(out, int(side or TRAINING_SIZE), threads)
     elif name == "plain":
-        found = plain(256, threads, int(argument))
+        found = plain(int(side or TRAINING_SIZE), threads, int(argument))
     elif name == "huge":
         found = whole_path(out, int(argument), threads)
     else:
@@ -159,9 +161,10 @@ def compare_labeling(sizes: tuple[int, ...], threads: int, out: Path) -> dict[st
     return figures
 
 
-def compare_training(steps: int, threads: int, out: Path) -> dict[str, float]:
+def compare_training(steps: int, size: int, threads: int, out: Path) -> dict[str, float]:
     """Train in both ways; see hypercolumn_training.py."""
-    own, other = measure("ours:", threads, out / "ours"), measure(f"plain:{steps}", threads, out / "plain")
+    own = measure(f"ours:@{size}", threads, out / "ours")
+    other = measure(f"plain:{steps}@{size}", threads, out / "plain")
     figures = {f"training ours {k}": v for k, v in own.items()}
     figures |= {f"training plain, scaled, {k}": v for k, v in other.items()}
     figures["training times faster"] = round(other["cpu_s"] / own["cpu_s"], 1)
@@ -173,6 +176,7 @@ def compare_training(steps: int, threads: int, out: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="256 px, and the plain training for 500 steps")
+    parser.add_argument("--smoke", action="store_true", help="128 px: to see that every part runs")
     parser.add_argument("--huge", action="store_true", help="the whole path at 4096 px, and nothing else")
     parser.add_argument("--size", type=int, default=4096, help="side of the images of --huge")
     parser.add_argument("--threads", type=int, default=2)
@@ -190,13 +194,14 @@ def main() -> None:
             met = figures["peak_mib"] <= HUGE_GOAL["4096px peak MiB"]
             finish("hypercolumns", figures, goals, met)
             return
-        sizes = (256,) if options.quick else (256, 512)
+        sizes = (128,) if options.smoke else (256,) if options.quick else (256, 512)
         figures = compare_labeling(sizes, threads, out)
-        if not options.quick:
+        if not options.quick and not options.smoke:
             large = "projected, bfloat16" if has_native_bfloat16() else "projected, float32"
             found = measure(f"{large}:1024", threads, out / "1024")
             figures |= {"1024px MiB": found["peak_mib"], "1024px cpu_s": found["cpu_s"]}
-        figures |= compare_training(500 if options.quick else 8000, threads, out)
+        steps, side = (500, 128) if options.smoke else (500 if options.quick else 8000, TRAINING_SIZE)
+        figures |= compare_training(steps, side, threads, out)
     finish("hypercolumns", figures, GOALS, is_met(figures, sizes))
 
 

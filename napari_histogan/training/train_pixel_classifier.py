@@ -41,7 +41,7 @@ CHECKPOINT_SECONDS = 20.0
 MIN_STEPS = 10
 """Fewest steps of a pass; a few strokes fill less than one batch."""
 HELD_PIXELS = 16384
-"""Most held-out pixels that judge a pass; with folds they would be all pixels, a third of the training's cost."""
+"""Most held-out pixels that judge a pass; with folds all pixels are held out, by one member or another."""
 _PHASE = "Training the pixel classifier"
 
 

@@ -30,7 +30,11 @@ from napari_histogan.training.feature_cache import FeatureCache
 from napari_histogan.training.feature_subspace import leading_directions
 from napari_histogan.training.image_split import hold_out, split_images
 from napari_histogan.training.labelled_pixels import choose_pixels, collect_pixels
-from napari_histogan.training.train_pixel_classifier import PaintedSamples, train_pixel_classifier
+from napari_histogan.training.train_pixel_classifier import (
+    PaintedSamples,
+    fit_pixel_classifier,
+    train_pixel_classifier,
+)
 
 CLASSES = ClassTable.from_names(["dark", "middle", "bright"])
 COMPUTE = Compute(torch.device("cpu"), torch.float32, 1)
@@ -222,6 +226,37 @@ def test_few_images_are_dealt_into_folds() -> None:
     learns = hold_out(masks_showing(*[(1, 2)] * 5), 2, 0.2, 10, seed=0)
     assert (~learns).sum(axis=1).tolist() == [1] * 10  # each member leaves one image out
     assert (~learns).sum(axis=0).tolist() == [2] * 5  # each image is left out by two members
+
+
+def test_by_default_dozens_of_images_are_all_learned_from_and_all_checked() -> None:
+    split = split_images(masks_showing(*[(1, 2)] * 24), 2, TrainPixelClassifierConfig())
+    assert split.learns.any(axis=0).all()
+    assert split.validates.any(axis=0).all()
+    assert (split.learns.sum(axis=1) >= 21).all()
+
+
+@pytest.mark.parametrize("preset", ["plain", "hdgan"])
+def test_scale_of_the_channels(generator: Generator, tmp_path: Path, preset: str) -> None:
+    painted = samples(generator, 4)
+    chosen = config(epochs=1, members=1, preset=preset, blocks=2, split="auto", validation_share=0)
+    folder = train_pixel_classifier(generator, painted, CLASSES, chosen, QuietReporter(tmp_path))
+    net = load_pixel_classifier(folder)
+    own = collect_pixels(generator, painted, COMPUTE, QuietReporter(), blocks=2, pixels_per_image=16)
+    expected = own.std if preset == "hdgan" else own.std.square().mean().sqrt().expand(len(own.std))
+    torch.testing.assert_close(net.std, expected)
+    torch.testing.assert_close(net.mean, own.mean)
+    assert own.std.max() > 1.2 * own.std.min()
+
+
+def test_few_of_many_held_out_pixels_judge_a_pass(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_histogan.training.train_pixel_classifier.HELD_PIXELS", 100)
+    painted = samples(generator, 4)
+    pixels = collect_pixels(generator, painted, COMPUTE, QuietReporter())
+    learns = hold_out(painted.masks, 3, 0.2, 3, seed=0)
+    fitted = fit_pixel_classifier(pixels, learns, CLASSES, config(epochs=2), QuietReporter(), COMPUTE)
+    assert np.sum(fitted.validation["confusion"]) == 100
 
 
 @pytest.mark.parametrize("n", [4, 12])
