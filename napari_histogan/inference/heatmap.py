@@ -15,7 +15,12 @@ from napari_histogan.config import PredictHeatmapConfig
 from napari_histogan.geometry import Region
 from napari_histogan.inference.tiles import run_tiles
 from napari_histogan.models.device import Compute, resolve
-from napari_histogan.models.segmenter import fold_batch_norm, load_segmenter, pixels_to_input
+from napari_histogan.models.segmenter import (
+    SegmenterNet,
+    fold_batch_norm,
+    load_segmenter,
+    pixels_to_input,
+)
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.tissue import tissue_mask
@@ -24,26 +29,27 @@ from napari_histogan.slides.zarr_pyramid import PyramidWriter
 _FAR_SCALE = 4.2
 
 
-class SegmenterTiles:
-    """A trained segmenter as the tiling engine wants it.
+class NetTiles:
+    """A net as the tiling engine wants it.
 
     Batch normalization is folded into the convolutions, which run in channels-last and in
     bfloat16 where that pays; probabilities differ from float32 by less than 0.01.
 
     Parameters
     ----------
-    folder
-        Of the segmenter.
+    net
+        Copied; may be trained on meanwhile.
+    mpp
+        Its resolution in um/px.
     compute
         Device and precision.
     flips
         Average over the picture and its three mirror images; 4 times the work.
     """
 
-    def __init__(self, folder: Path, compute: Compute, flips: bool = False) -> None:
-        net, self.info = load_segmenter(folder)
-        self.mpp, self.num_classes = self.info.mpp, self.info.num_classes
-        self.margin_px, self.stride_px = self.info.margin_px, self.info.stride_px
+    def __init__(self, net: SegmenterNet, mpp: float, compute: Compute, flips: bool = False) -> None:
+        self.mpp, self.num_classes = mpp, net.num_classes
+        self.margin_px, self.stride_px = net.margin_px, net.stride_px
         self._compute, self._flips = compute, flips
         folded = fold_batch_norm(net).to(compute.device, compute.dtype)
         self._net = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -63,6 +69,14 @@ class SegmenterTiles:
         x = x.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self._net(x)
         return logits.float().softmax(dim=1)
+
+
+class SegmenterTiles(NetTiles):
+    """A trained segmenter on disk as the tiling engine wants it; see :class:`NetTiles`."""
+
+    def __init__(self, folder: Path, compute: Compute, flips: bool = False) -> None:
+        net, self.info = load_segmenter(folder)
+        super().__init__(net, self.info.mpp, compute, flips)
 
 
 def predict_heatmap(
