@@ -46,7 +46,12 @@ from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.reads import settled
 from napari_histogan.project.slide_list import SlideEntry, unique_name
 from napari_histogan.project.store import Project
-from napari_histogan.side_doors import import_block_labels, invert_patches, train_super_resolution
+from napari_histogan.side_doors import (
+    import_block_labels,
+    invert_patches,
+    train_super_resolution,
+    train_weakly,
+)
 from napari_histogan.slides.patch_plan import plan_patches
 from napari_histogan.slides.reader import find_slides, open_slide
 from napari_histogan.slides.stored_colors import conversion
@@ -313,6 +318,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         train_segmenter,
         import_block_labels,
         train_super_resolution,
+        train_weakly,
         predict_heatmap,
         evaluate,
         merge_corrections,

@@ -4,12 +4,14 @@
 
     invert_patches: real patches -> samples (then on as drawn ones: paint -> train_pixel_classifier ...)
     import_block_labels -> (estimate) -> train_super_resolution: coarse labels -> a segmenter
+    train_weakly: labels of whole slides -> a segmenter
 
 The functions are registered, and run, with those of :mod:`~napari_histogan.pipeline`.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -29,11 +31,13 @@ from napari_histogan.models.generator_file import DISCRIMINATOR_FILE, load_discr
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.store import Project
+from napari_histogan.slide_label_inputs import judge, labeled_slides, show_loss, slide_mapper
 from napari_histogan.slides.patch_plan import PatchPlan
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader
 from napari_histogan.stage_inputs import generator_mpp, numbers_of, open_entry, patch_stream, stage_input
 from napari_histogan.training.train_super_resolution import train_super_resolution as run_super_resolution
+from napari_histogan.training.train_weakly import train_weakly as run_weak_training
 
 SUFFIXES = (*PICTURE_SUFFIXES, ".tif", ".tiff")
 """Of pictures in a folder."""
@@ -100,6 +104,21 @@ def train_super_resolution(
         draft.take(folder)
         sources = ", ".join(parent.id for parent in found.parents)
         draft.summary.update(sources=sources, **numbers_of(draft.path / "segmenter.json"))
+    return draft.result
+
+
+def train_weakly(project: Project, config: c.TrainWeaklyConfig, reporter: Reporter) -> Artifact:
+    """Train a net that outlines malign tissue from labels of whole slides alone, and score it."""
+    with ExitStack() as held:
+        slides = labeled_slides(project, config, reporter, held)
+        beta_1 = show_loss(config, reporter)
+        folder = run_weak_training(slides, config, reporter, slide_mapper(config))
+        figures = judge(slides, folder, config, reporter)
+    with project.new_artifact("segmenter", config, reporter) as draft:
+        draft.take(folder)
+        shutil.copyfile(config.labels, draft.path / "labels.csv")
+        numbers = numbers_of(draft.path / "segmenter.json")
+        draft.summary.update(sources=f"labels of {len(slides)} slides", beta_1=beta_1, **figures, **numbers)
     return draft.result
 
 

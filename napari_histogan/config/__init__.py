@@ -22,6 +22,7 @@ from napari_histogan.config.segmentation import (
 from napari_histogan.config.slides import AddSlidesConfig, ExtractPatchesConfig
 from napari_histogan.config.stage import Device, Precision, StageConfig
 from napari_histogan.config.studies import LabelEfficiencyConfig
+from napari_histogan.config.weak_labels import TrainWeaklyConfig
 
 __all__ = [
     "AddSlidesConfig",
@@ -43,6 +44,7 @@ __all__ = [
     "TrainPixelClassifierConfig",
     "TrainSegmenterConfig",
     "TrainSuperResolutionConfig",
+    "TrainWeaklyConfig",
     "dump_config",
     "load_config",
     "make_config",
@@ -62,6 +64,7 @@ STAGES: dict[str, type[StageConfig]] = {
         TrainSegmenterConfig,
         ImportBlockLabelsConfig,
         TrainSuperResolutionConfig,
+        TrainWeaklyConfig,
         PredictHeatmapConfig,
         EvaluateConfig,
         MergeCorrectionsConfig,

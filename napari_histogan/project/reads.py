@@ -111,6 +111,9 @@ def _require_slides(paths: tuple[Path, ...]) -> None:
 def _slides(project: Project, config: StageConfig) -> list[str]:
     """Return the slides that a stage opens."""
     values = dict(config)
+    if config.stage == "train_weakly":
+        entries = project.slides() or [project.slide()]
+        return [f"slide {entry.name} ({entry.path})" for entry in entries]
     if config.stage == "extract_patches":
         entries = [project.slide(name) for name in values["slides"]] or project.slides() or [project.slide()]
         return [f"slide {entry.name} ({entry.path})" for entry in entries]
