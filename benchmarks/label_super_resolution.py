@@ -181,7 +181,7 @@ class Study:
             "depth": options.depth,
             "block_px": side,
             "context_px": self.context,
-            "groups": max(2, batch // 8),
+            "groups": max(2, batch // 8 // (side // SIDES[0]) ** 2),
             "per_group": 8,
             "matching": options.matching,
             "validate_every": 100,

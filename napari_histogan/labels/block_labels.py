@@ -19,7 +19,7 @@ from napari_histogan.labels.annotation import read_file, write_file
 MISSING = -1
 """Grid value of a block without a label."""
 
-MOST_VALUES = 1000
+MOST_VALUES = 100
 """More label values than this are positions or scores, not labels."""
 
 GRID_FILE, INFO_FILE = "grid.npy", "blocks.json"
