@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .device import has_matrix_unit
 from .hypercolumn_projection import Band, HypercolumnProjection
 from .hypercolumns import native_levels
 from .stylegan2 import FeatureMap
@@ -61,9 +60,9 @@ class PixelPredictor:
         spec = classifier.spec
         self.spec, self.dtype = spec, dtype
         weights, biases = classifier.folded()
-        # Members side by side share a block-diagonal product.  With matrix units two at a time are fastest:
-        # the multiplications by zero cost less than the narrowness of one; elsewhere one is.
-        self._together = 2 if dtype == torch.bfloat16 and has_matrix_unit(classifier.mean.device) else 1
+        # Members side by side share a block-diagonal product.  In bfloat16 two at a time are fastest: the
+        # multiplications by zero cost less than the narrowness of one; in float32 one is.
+        self._together = 2 if dtype == torch.bfloat16 else 1
         self.projection = HypercolumnProjection(
             spec.layout,
             weights[0].permute(1, 0, 2).reshape(spec.layout.channels, -1),
