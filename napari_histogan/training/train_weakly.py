@@ -37,7 +37,7 @@ from napari_histogan.training.weak_maps import (
     MapSlide,
     MapStore,
     WeakSlide,
-    malign_percent,
+    highest_probability,
     map_one,
 )
 from napari_histogan.training.weak_patches import PatchBuffer, WeakBatch, changed
@@ -302,7 +302,7 @@ class _WeakRun:
         if mapped.path is None:
             raise NoTissue(f"{slide.name} has no map", "a map of every slide")
         label = UNKNOWN if slide.malign is None else (MALIGN if slide.malign else BENIGN)
-        score = float(malign_percent(mapped.path)[0].max()) / 100
+        score = highest_probability(mapped.path)
         path = mapped.path.relative_to(self._reporter.run_dir).as_posix()
         return {"slide": slide.name, "label": label, "score": score, "held_out": slide.held_out, "map": path}
 

@@ -27,8 +27,8 @@ from napari_histogan.slides.tissue import TissueMask
 from napari_histogan.slides.zarr_pyramid import open_pyramid
 from napari_histogan.training.weak_sampling import PlaceSampler
 
-MOST_CELLS = 10_000_000
-"""Places are drawn on the finest level of a map that has no more cells."""
+MOST_CELLS = 1_000_000
+"""Places are drawn on the finest level of a map that has no more cells: at most 16 MB a slide."""
 
 _MALIGN = 1
 _IDLE_S = 0.05
@@ -168,6 +168,13 @@ def malign_percent(path: Path, most_cells: int = MOST_CELLS) -> tuple[NDArray[np
     levels = open_pyramid(path).levels
     number = next((k for k, level in enumerate(levels) if level[0].size <= most_cells), len(levels) - 1)
     return np.asarray(levels[number][_MALIGN], np.uint8), float(2**number)
+
+
+def highest_probability(path: Path) -> float:
+    """Return the highest malign probability 0..1 of a map, read in strips."""
+    level = open_pyramid(path).levels[0]
+    strips = range(0, level.shape[1], level.chunks[1])
+    return max(float(level[_MALIGN, y : y + level.chunks[1]].max()) for y in strips) / 100
 
 
 def tissue_cells(tissue: TissueMask, shape: tuple[int, ...], cell_um: float) -> NDArray[np.bool_]:

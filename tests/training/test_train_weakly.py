@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 
@@ -26,7 +27,7 @@ def kinds(reporter, kind):
 
 def test_spots_are_found_from_labels_of_slides_alone(tmp_path):
     fast = {"width": 4, "batch": 8, "buffer": 32, "learning_rate": 0.01, "ema": 0.9}
-    config = quick(steps=120, alpha=1.0, beta_1=0.3, **fast)
+    config = quick(steps=90, map_every=45, beta_1=0.5, **fast)
     reporter = QuietReporter(tmp_path / "run")
     slides = make_slides(tmp_path / "slides", (True, True, False, False, True, False), held_out=(4, 5))
     folder = train_weakly(slides, config, reporter, mapping(config))
@@ -45,11 +46,27 @@ def test_spots_are_found_from_labels_of_slides_alone(tmp_path):
     assert rows["slide4"]["score"] == pytest.approx(maps[0].max() / 100)
     visited = {name for event in kinds(reporter, "visits") for name in event["slides"]}
     assert visited == {"slide0", "slide1", "slide2", "slide3"}
-    made = [event for event in kinds(reporter, "map") if event["step"] < config.steps]
-    assert made  # maps came in while training ran
+
+
+def test_maps_come_in_while_training_runs_and_tell_their_age(tmp_path):
+    config = quick(steps=100_000, every_epochs=2)
+    reporter = QuietReporter(tmp_path / "run", lambda: len(kinds(reporter, "map")) > 5 and told())
+
+    def told():
+        return any(event["slides"] for event in kinds(reporter, "staleness"))
+
+    with pytest.raises(Stopped):
+        train_weakly(make_slides(tmp_path / "slides"), config, reporter, mapping(config))
+    made = kinds(reporter, "map")
+    assert {event["slide"] for event in made} == {"slide0", "slide1", "slide2", "slide3"}
     assert all(0 <= event["made_with"] <= event["step"] for event in made)
-    told = kinds(reporter, "staleness")[-1]
-    assert all(0 <= steps <= told["step"] for steps in told["slides"].values())
+    assert max(event["made_with"] for event in made) > 0  # with newer weights than the first
+    stale = kinds(reporter, "staleness")[-1]
+    assert all(0 <= steps <= stale["step"] for steps in stale["slides"].values())
+    visits = [name for event in kinds(reporter, "visits") for name in event["slides"]]
+    for name in stale["slides"]:
+        at = [-1, *(k for k, visited in enumerate(visits) if visited == name)]
+        assert max(b - a for a, b in itertools.pairwise(at)) <= 2 * 4
 
 
 @pytest.mark.parametrize("pretrain", [0, 3])

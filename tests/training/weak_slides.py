@@ -16,7 +16,7 @@ from napari_histogan.slides.tissue import TissueMask
 from napari_histogan.training.weak_maps import WeakSlide
 
 SIDE = 256
-SPOT = Region(64, 128, 64, 64)
+SPOT = Region(32, 64, 160, 160)
 """Where malign slides are malign."""
 
 QUICK = {
