@@ -49,7 +49,7 @@ SHEET = "to_estimate"
 """Name, without suffix, of the picture and the table that people estimate blocks by."""
 
 SHEET_BLOCKS, SHEET_PX = 12, 160
-"""Blocks of each label value in a sheet, and the largest side of one in pixels."""
+"""Blocks of each label value in a sheet, and the side of one in pixels."""
 
 _TABLES = (".csv",)
 _OUTLINES = (".geojson", ".json")
@@ -183,14 +183,16 @@ def write_sheet(
     whole = labels.whole(size_um)
     mpp = max(labels.block_um / SHEET_PX, slide.mpp)
     side = round(labels.block_um / mpp)
-    sheet = np.full((len(labels.values) * (side + 4), SHEET_BLOCKS * (side + 4), 3), 255, np.uint8)
+    step = SHEET_PX + 4
+    sheet = np.full((len(labels.values) * step, SHEET_BLOCKS * step, 3), 255, np.uint8)
     lines = [",".join(["row", "column", "label", *map(_quoted, classes)])]
     for z, value in enumerate(labels.values):
         places = rng.permutation(np.argwhere((labels.grid == z) & whole))[:SHEET_BLOCKS]
         for k, (row, column) in enumerate(places.tolist()):
             corner = round(row * labels.block_um / mpp), round(column * labels.block_um / mpp)
-            y, x = z * (side + 4), k * (side + 4)
-            sheet[y : y + side, x : x + side] = slide.read_at(Region(*corner, side, side), mpp)
+            picture = Image.fromarray(slide.read_at(Region(*corner, side, side), mpp))
+            large = np.asarray(picture.resize((SHEET_PX, SHEET_PX), Image.Resampling.BICUBIC))
+            sheet[z * step : z * step + SHEET_PX, k * step : k * step + SHEET_PX] = large
             lines.append(f"{row},{column},{_quoted(value)}" + "," * len(classes))
     Image.fromarray(sheet).save(folder / f"{SHEET}.png")
     (folder / f"{SHEET}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -94,6 +94,11 @@ def test_from_labels_to_a_heatmap(project, tmp_path, slide_and_discs):
     assert blocks.kind == "block_labels"
     assert blocks.summary["blocks"] == 80
     assert "high: " in blocks.summary["labels"]
+    with Image.open(blocks.path / "to_estimate.png") as sheet:
+        pixels = np.asarray(sheet).astype(float)
+    assert pixels.shape == (3 * 164, 12 * 164, 3)
+    high, low = pixels[:160, :160], pixels[164:324, :160]  # label values by alphabet
+    assert high.mean() < low.mean()
     training = c.TrainSuperResolutionConfig(**QUICK)
     assert what_it_reads(project, training) == [blocks.id]
     with pytest.raises(LabelError, match="no block of the label value 'high'"):
