@@ -95,6 +95,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
         "status",
         "rank",
         "show",
+        "export",
         "stop",
         "resume",
         "verify",
@@ -490,3 +491,23 @@ def test_rank_lists_unpainted_samples_and_stops_at_the_count(capsys, tiny_projec
         tiny_project.painted(tiny_project.artifacts("samples")[-1])
     )
     assert all(0 <= float(uncertainty) <= 1 for _, uncertainty in rows)
+
+
+def test_export_writes_the_kept_pairs_and_their_table(capsys, tiny_project: Project, tmp_path: Path) -> None:
+    dataset = tiny_project.artifacts("dataset")[-1]
+    code, out, _ = run(capsys, "export", tiny_project.root, dataset.id, tmp_path / "png")
+    assert code == 0
+    assert f"{dataset.id}: {dataset.summary['pairs']} pairs" in out
+    for kind in ("images", "masks"):
+        assert len(list((tmp_path / "png" / kind).glob("*.png"))) == dataset.summary["pairs"]
+    lines = (tmp_path / "png" / "pairs.csv").read_text().splitlines()
+    assert lines[0] == "image,mask,index,noise_seed,uncertainty,epidermis,dermis,glass"
+    assert len(lines) == 1 + dataset.summary["pairs"]
+    code, _, err = run(capsys, "export", tiny_project.root, dataset.id, tmp_path / "png")
+    assert code == 1
+    assert "a new or empty folder" in err
+    samples = tiny_project.artifacts("samples")[-1]
+    code, _, err = run(capsys, "export", tiny_project.root, samples.id, tmp_path / "other")
+    assert code == 1
+    assert "choose a result such as datasets/0001" in err
+    assert not (tmp_path / "other").exists()
