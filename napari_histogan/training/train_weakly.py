@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_histogan.config.weak_labels import TrainWeaklyConfig
-from napari_histogan.errors import NoTissue, SlideTooSmall, Stopped
+from napari_histogan.errors import LabelError, NoTissue, SlideTooSmall, Stopped
 from napari_histogan.labels.beta import beta_1_for
 from napari_histogan.labels.slide_labels import BENIGN, MALIGN, UNKNOWN, require_both
 from napari_histogan.models.device import Compute, available_cores, resolve
@@ -79,7 +79,7 @@ def train_weakly(
     Raises
     ------
     LabelError, NoTissue, SlideTooSmall, SlideHasNoMpp, SlideError
-        If the slides cannot be learned from, before long work starts.
+        If the slides cannot be learned from, or are not those that the run began with, before long work.
     TrainingDiverged
         If the loss stops being finite; names slides and places, and the last checkpoint is kept.
     Stopped
@@ -186,6 +186,12 @@ class _WeakRun:
         found = self._checkpoints.load_latest()
         if found is None:
             return
+        if found.state["slides"] != self._labels():
+            raise LabelError(
+                "the slides or their labels are not those that this run began with",
+                "the same slides, labels, and share kept back",
+                "start a new run",
+            )
         self._fit.restore(found.state["fit"])
         self._chooser.load_state_dict(found.state["chooser"])
         self._store.restore(found.state["maps"])
@@ -291,10 +297,15 @@ class _WeakRun:
             "chooser": self._chooser.state_dict(),
             "buffer": self._buffer.state_dict(),
             "maps": maps,
+            "slides": self._labels(),
         }
         self._checkpoints.save(self._fit.step, state)
         self._needed = [*self._needed, maps][-self._checkpoints.keep :]
         self._store.prune(self._needed)
+
+    def _labels(self) -> list[list[Any]]:
+        """Return names, labels, and whether they are held out, of all slides in their order."""
+        return [[slide.name, slide.malign, slide.held_out] for slide in self._slides]
 
     def _scored(self, number: int) -> dict[str, Any]:
         """Return what ``slides.json`` says of a slide."""

@@ -177,6 +177,9 @@ def test_a_loss_that_is_no_number_names_the_slide_and_keeps_the_checkpoint(tmp_p
     with pytest.raises(TrainingDiverged, match=r"slide\d at y=-?\d+, x=-?\d+"):
         train_weakly(make_slides(tmp_path / "s"), config, QuietReporter(run), mapping(config))
     assert CheckpointStore(run / "checkpoints").steps() == kept
+    others = make_slides(tmp_path / "s", (True, False, False, True))
+    with pytest.raises(LabelError, match="not those that this run began with"):
+        train_weakly(others, config, QuietReporter(run), mapping(config))
 
 
 def test_what_cannot_be_learned_from_is_refused_before_the_work(tmp_path):
