@@ -15,7 +15,7 @@ from typing import Any
 
 from napari_histogan import __version__
 from napari_histogan.config import STAGES, StageConfig
-from napari_histogan.errors import ArtifactMissing, ConfigError, ProjectDamaged, ProjectError
+from napari_histogan.errors import DAMAGE, ArtifactMissing, ConfigError, ProjectDamaged, ProjectError
 from napari_histogan.project.atomic import (
     storage_errors,
     sync_folder,
@@ -42,6 +42,12 @@ KINDS: dict[str, str] = {
 """Folder of each kind of artifact, in the order of the data flow."""
 
 RECORD = "artifact.json"
+_RECORD_TYPES: dict[str, type] = {
+    **dict.fromkeys(("kind", "stage", "hash", "created", "program_version"), str),
+    **dict.fromkeys(("config", "files", "summary"), dict),
+    "parents": list,
+    "seed": int,
+}
 
 
 def stages_making(kind: str) -> list[str]:
@@ -194,6 +200,9 @@ def read_artifact(path: Path) -> Artifact:
     """
     try:
         record = json.loads((path / RECORD).read_bytes())
+        for name, kind in _RECORD_TYPES.items():
+            if not isinstance(record[name], kind):
+                raise TypeError(f"{name} is a {type(record[name]).__name__}")
         return Artifact(
             id=f"{path.parent.name}/{path.name}",
             kind=record["kind"],
@@ -209,7 +218,7 @@ def read_artifact(path: Path) -> Artifact:
             created=record["created"],
             program_version=record["program_version"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise ProjectDamaged(
             f"the record of {path} cannot be read ({error!r})",
             RECORD,
