@@ -196,7 +196,7 @@ def _detections(slide: WeakSlide, path: Path, outlines: Path | None, mpp: float)
     """Return the peaks of a slide's map, laid over its lesions."""
     percent, cell_px = malign_percent(path, _MOST_PEAK_CELLS)
     cell_um = cell_px * mpp
-    places, scores = find_peaks(percent.astype(np.float32) / 100, _PEAK_UM / cell_um)
+    places, scores = find_peaks(percent.astype(np.float32) / np.float32(100), _PEAK_UM / cell_um)
     lesions: NDArray[np.int64] = np.zeros(percent.shape, np.int64)
     if outlines is not None:
         drawn = np.zeros(percent.shape, np.uint8)
