@@ -61,8 +61,8 @@ class TrainGanConfig(StageConfig):
     tensorboard: bool = more(False, "Write TensorBoard event files into the run folder, too.")
     inception: Path | None = more(
         None,
-        "File with the weights of Inception (pt_inception-2015-12-05-6726825d.pth); with it FID and KID are "
-        "reported, too. They take minutes per report on a CPU.",
+        "File with the weights of Inception (pt_inception-2015-12-05-6726825d.pth), or download to fetch it "
+        "once; with it FID and KID are reported, too. They take minutes per report on a CPU.",
     )
     take: Literal["last", "best"] = more(
         "last",

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_histogan.errors import CheckpointError, ModelError
+from napari_histogan.models.downloads import fetch
 from napari_histogan.models.torch_container import read_torch_file
 
 FEATURES = 2048
@@ -31,7 +32,7 @@ WEIGHTS_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth"
 )
-"""Where people find the file; named in messages, never fetched."""
+"""Where the file is published; fetched only when it is asked for."""
 INPUT_PX = 299
 
 Pictures = NDArray[np.uint8]
@@ -227,14 +228,19 @@ def load_inception(path: Path) -> Inception:
     Parameters
     ----------
     path
-        The file; nothing that it contains is run.
+        The file; nothing that it contains is run.  ``download`` fetches :data:`WEIGHTS_URL` once, into
+        torch's cache.
 
     Raises
     ------
+    ConfigError
+        It cannot be downloaded.
     ModelError
         There is no such file, it cannot be read, or it holds other weights.
     """
     todo = f"give the file from {WEIGHTS_URL}, or leave the field empty to do without FID and KID"
+    if path == Path("download"):
+        path = fetch(WEIGHTS_URL, "the weights of Inception", "inception")
     if not path.is_file():
         raise ModelError(f"there is no file {path.name}", "the weights of Inception", todo)
     try:

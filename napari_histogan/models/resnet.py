@@ -11,7 +11,6 @@ CVPR 2016, table 1; the stride of a bottleneck sits in its 3 x 3 convolution.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_histogan.errors import CheckpointError, ConfigError, ModelError
+from napari_histogan.models.downloads import fetch
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
@@ -175,7 +175,9 @@ def load_imagenet(net: ResNet, source: str | Path) -> None:
     CheckpointError
         If the file is damaged, holds anything but tensors, or is of another net.
     """
-    path = _download(net.name) if str(source) == "download" else Path(source)
+    path = Path(source)
+    if str(source) == "download":
+        path = fetch(DOWNLOADS[net.name], f"the weights of {net.name}", "backbone_weights")
     if not path.is_file():
         raise ConfigError(
             f"there are no weights at {path}", f"a file of {net.name}'s weights", "check the path"
@@ -193,25 +195,6 @@ def load_imagenet(net: ResNet, source: str | Path) -> None:
             f"tensors under the names of torchvision's {net.name}",
             "choose the file of this backbone, or another backbone",
         ) from error
-
-
-def _download(name: str) -> Path:
-    """Fetch ImageNet weights once, and check their hash; return the file."""
-    url = DOWNLOADS[name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    expected = path.stem.rpartition("-")[2]
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected):
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), expected, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"the weights of {name} could not be downloaded from {url}: {error}",
-            "a network, or a file",
-            "fetch the file on another machine and name it in backbone_weights",
-        ) from error
-    return path
 
 
 def _conv3(channels_in: int, channels_out: int, stride: int, dilation: int) -> nn.Conv2d:

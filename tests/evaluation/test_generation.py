@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import zarr
 from safetensors.torch import save_file
 
-from napari_histogan.errors import ModelError
+from napari_histogan.errors import ConfigError, ModelError
 from napari_histogan.evaluation.generation import compare_pictures, evaluate_generator
 from napari_histogan.metrics import frechet_distance, kernel_distance
+from napari_histogan.models import inception
 from napari_histogan.models.inception import FEATURES, Inception, load_inception
 from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.slides.patches import ZarrPatches
@@ -98,6 +102,21 @@ def test_inception_reads_a_state_dict_and_refuses_others(inception_file, tmp_pat
     (tmp_path / "noise.pth").write_bytes(b"no weights at all")
     with pytest.raises(ModelError, match="cannot be read"):
         load_inception(tmp_path / "noise.pth")
+
+
+def test_inception_is_fetched_when_asked_for_and_checked(inception_file, tmp_path, monkeypatch):
+    content = inception_file.read_bytes()
+    served = tmp_path / f"inception-{hashlib.sha256(content).hexdigest()[:8]}{inception_file.suffix}"
+    served.write_bytes(content)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(inception, "WEIGHTS_URL", served.as_uri())
+    first = load_inception(Path("download"))
+    served.unlink()
+    again = load_inception(Path("download"))  # from the cache
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    (tmp_path / "cache" / "checkpoints" / served.name).write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match="could not be downloaded"):
+        load_inception(Path("download"))
 
 
 def test_a_generator_is_nearer_to_its_own_pictures(inception_file, tmp_path):
