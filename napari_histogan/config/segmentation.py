@@ -79,7 +79,11 @@ class TrainSegmenterConfig(StageConfig):
         "cross_entropy+dice", "Unlabelled pixels (0) count in neither."
     )
     ema: float = more(0.99, "Averaging of the weights over steps; 0 turns it off.", ge=0, lt=1)
-    augment: bool = more(True, "Flips, turns, scale, stain jitter in optical density, blur, and JPEG.")
+    augment: bool = more(
+        True,
+        "Flips, turns, scale, stain jitter in optical density, blur, and JPEG; every other step lays four "
+        "patches together, since windows over a slide are larger than patches.",
+    )
     validation_share: float = more(0.1, "Share of the pairs kept for validation.", ge=0, lt=0.9)
     validate_every: int = more(200, "Steps between validations.", "steps", ge=1)
     checkpoint_minutes: float = more(5.0, "Time between checkpoints.", "min", gt=0)

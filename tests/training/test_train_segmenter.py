@@ -16,7 +16,7 @@ from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.datasets import ArrayPairs
 from napari_histogan.training.segmenter_state import one_cycle, schedule
-from napari_histogan.training.train_segmenter import train_segmenter
+from napari_histogan.training.train_segmenter import laid_together, train_segmenter
 
 COLORS = np.array([[240, 240, 240], [220, 120, 170], [110, 60, 140], [160, 90, 60]])
 
@@ -251,3 +251,11 @@ def test_a_unet_does_not_start_from_a_deeplab(tmp_path: Path) -> None:
     save_segmenter(tmp_path / "other", DeepLab(3, "resnet18"), list("abc"), 1.0)
     with pytest.raises(ModelError, match="DeepLab on resnet18"):
         train_segmenter([pairs()], 3, config(), QuietReporter(tmp_path), init=tmp_path / "other")
+
+
+def test_four_patches_lie_together_as_written():
+    patches = torch.arange(8).reshape(8, 1, 1, 1).expand(8, 3, 2, 2)
+    whole = laid_together(patches)
+    assert whole.shape == (2, 3, 4, 4)
+    assert whole[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    assert laid_together(patches[:, 0])[1].tolist() == [[4, 4, 5, 5]] * 2 + [[6, 6, 7, 7]] * 2
