@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from napari_histogan.errors import ModelError
 from napari_histogan.models.resnet import ResNet
+from napari_histogan.models.unet import padded_to
 
 _RATES = (6, 12, 18)
 _CHANNELS = 256
@@ -91,8 +92,7 @@ class DeepLab(nn.Module):
             ``(N, K, H, W)``.
         """
         height, width = pixels.shape[-2:]
-        down, right = -height % self.stride_px, -width % self.stride_px
-        x = F.pad(pixels, (0, right, 0, down), mode="replicate") if down or right else pixels
+        x = padded_to(pixels, self.stride_px)
         low, high = self.backbone(x * self.gain + self.offset)
         x = _larger(self.pyramid(high), self.stride_px // 4)
         x = self.mix2(self.mix1(torch.cat((x, self.low(low)), dim=1)))

@@ -66,8 +66,7 @@ class UNet(nn.Module):
             ``(N, K, H, W)``.
         """
         height, width = pixels.shape[-2:]
-        down, right = -height % self.stride_px, -width % self.stride_px
-        x = F.pad(pixels, (0, right, 0, down), mode="replicate") if down or right else pixels
+        x = padded_to(pixels, self.stride_px)
         shortcuts = []
         for encoder in self.encoders[:-1]:
             x = encoder(x)
@@ -97,6 +96,12 @@ class UNet(nn.Module):
         rest = [*self.bridges, *self.decoders, self.head]
         encoders = [list(encoder.parameters()) for encoder in self.encoders]
         return [*encoders, [p for module in rest for p in module.parameters()]]
+
+
+def padded_to(pixels: Tensor, stride_px: int) -> Tensor:
+    """Return pixels ``(N, C, H, W)`` with sides that are multiples of a stride, the last ones repeated."""
+    down, right = (-side % stride_px for side in pixels.shape[-2:])
+    return F.pad(pixels, (0, right, 0, down), mode="replicate") if down or right else pixels
 
 
 def margin_of(depth: int) -> int:

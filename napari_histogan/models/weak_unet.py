@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_histogan.errors import ModelError
-from napari_histogan.models.unet import margin_of
+from napari_histogan.models.unet import margin_of, padded_to
 
 _MOST_WIDENING = 8
 
@@ -66,8 +66,7 @@ class WeakUNet(nn.Module):
             ``(N, K, H, W)``.
         """
         height, width = pixels.shape[-2:]
-        down, right = -height % self.stride_px, -width % self.stride_px
-        x = F.pad(pixels, (0, right, 0, down), mode="replicate") if down or right else pixels
+        x = padded_to(pixels, self.stride_px)
         passed = []
         for encoder in self.encoders[:-1]:
             x = encoder(x)

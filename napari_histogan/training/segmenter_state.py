@@ -92,7 +92,7 @@ class SegmenterState:
             group["lr"] = rate * group["share"]
         self.optimizer.step()
         # A short average at first, so that random weights do not linger in it.
-        _average(self.averaged, self.net, min(self.config.ema, (1 + self.step) / (10 + self.step)))
+        move_average(self.averaged, self.net, min(self.config.ema, (1 + self.step) / (10 + self.step)))
         self.step += 1
         return losses_of_images(logits.detach(), masks)
 
@@ -214,7 +214,7 @@ def _load_init(net: SegmenterNet, init: Path, mpp: float, reporter: Reporter) ->
 
 
 @torch.no_grad()
-def _average(averaged: SegmenterNet, net: SegmenterNet, decay: float) -> None:
+def move_average(averaged: SegmenterNet, net: SegmenterNet, decay: float) -> None:
     """Move the averaged weights and batch statistics toward those of the net."""
     for mean, value in zip(averaged.state_dict().values(), net.state_dict().values(), strict=True):
         if mean.is_floating_point():

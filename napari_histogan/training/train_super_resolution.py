@@ -37,7 +37,7 @@ from napari_histogan.training.augment import AugmentStrength, augment
 from napari_histogan.training.block_sources import BlockSource, GroupSampler, UInt8
 from napari_histogan.training.checkpoint import CheckpointStore
 from napari_histogan.training.count_losses import Moments, block_moments, count_loss, group_moments, mismatch
-from napari_histogan.training.segmenter_state import one_cycle
+from napari_histogan.training.segmenter_state import move_average, one_cycle
 
 LEAST_TO_CHOOSE_BY = 16
 """Held-out blocks from which on validation chooses the weights that are kept, and may end the training."""
@@ -177,19 +177,9 @@ class _State:
                 "start a new run with a smaller learning_rate",
             )
         self.optimizer.step()
-        self._average(min(self.config.ema, (1 + self.step) / (10 + self.step)))
+        move_average(self.averaged, self.net, min(self.config.ema, (1 + self.step) / (10 + self.step)))
         self.step += 1
         return loss.item()
-
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        """Move the averaged weights and batch statistics toward those of the net."""
-        both = zip(self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True)
-        for mean, value in both:
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
 
     def keep(self, figures: dict[str, float], only_if_best: bool) -> None:
         """Remember the averaged weights, or do so only if their ``loss`` is the least so far."""
