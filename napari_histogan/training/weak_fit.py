@@ -17,7 +17,7 @@ from napari_histogan.errors import TrainingDiverged
 from napari_histogan.models.device import Compute
 from napari_histogan.models.segmenter import pixels_to_input
 from napari_histogan.models.weak_unet import WeakUNet
-from napari_histogan.training.segmenter_state import one_cycle
+from napari_histogan.training.segmenter_state import move_average, one_cycle
 
 _MOST_GRADIENT = 5.0
 
@@ -84,7 +84,7 @@ class WeakFit:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.step()
-        self._average(min(self.config.ema, (1 + self.step) / (10 + self.step)))
+        move_average(self.averaged, self.net, min(self.config.ema, (1 + self.step) / (10 + self.step)))
         self.step += 1
         return float(each.detach().mean())
 
@@ -103,17 +103,6 @@ class WeakFit:
         self.net.load_state_dict(snapshot["net"])
         self.averaged.load_state_dict(snapshot["averaged"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
-
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        """Move the averaged weights and batch statistics toward those of the net."""
-        for mean, value in zip(
-            self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
 
     def _diverged(self, what: str, where: str) -> TrainingDiverged:
         return TrainingDiverged(
