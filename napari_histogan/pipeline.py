@@ -49,6 +49,7 @@ from napari_histogan.project.store import Project
 from napari_histogan.side_doors import (
     import_block_labels,
     invert_patches,
+    mix_samples,
     train_super_resolution,
     train_weakly,
 )
@@ -313,6 +314,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         import_gan,
         sample_images,
         invert_patches,
+        mix_samples,
         train_pixel_classifier,
         synthesize_dataset,
         train_segmenter,

@@ -3,6 +3,7 @@
 ::
 
     invert_patches: real patches -> samples (then on as drawn ones: paint -> train_pixel_classifier ...)
+    mix_samples: samples -> more samples, by mixing the styles of two or moving one
     import_block_labels -> (estimate) -> train_super_resolution: coarse labels -> a segmenter
     train_weakly: labels of whole slides -> a segmenter
 
@@ -25,17 +26,27 @@ from napari_histogan import config as c
 from napari_histogan.block_inputs import block_labels_of, block_training, write_sheet
 from napari_histogan.errors import ConfigError, SlideNotFound, SlideTooSmall
 from napari_histogan.geometry import Region
+from napari_histogan.inference.mixing import mix_samples as run_mixing
 from napari_histogan.inference.real_patches import ReadPatch, quality
 from napari_histogan.inference.real_patches import invert_patches as search_patches
+from napari_histogan.inference.sampling import load_samples
 from napari_histogan.models.generator_file import DISCRIMINATOR_FILE, load_discriminator, load_generator
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
+from napari_histogan.project.slide_labels import slide_labels_parent
 from napari_histogan.project.store import Project
-from napari_histogan.slide_label_inputs import judge, labeled_slides, show_loss, slide_mapper
+from napari_histogan.slide_label_inputs import judge, labeled_slides, labels_file, show_loss, slide_mapper
 from napari_histogan.slides.patch_plan import PatchPlan
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader
-from napari_histogan.stage_inputs import generator_mpp, numbers_of, open_entry, patch_stream, stage_input
+from napari_histogan.stage_inputs import (
+    generator_mpp,
+    generator_of,
+    numbers_of,
+    open_entry,
+    patch_stream,
+    stage_input,
+)
 from napari_histogan.training.train_super_resolution import train_super_resolution as run_super_resolution
 from napari_histogan.training.train_weakly import train_weakly as run_weak_training
 
@@ -79,6 +90,19 @@ def invert_patches(project: Project, config: c.InvertPatchesConfig, reporter: Re
     return draft.result
 
 
+def mix_samples(project: Project, config: c.MixSamplesConfig, reporter: Reporter) -> Artifact:
+    """Make new samples from old ones: every mix of two, or neighbors of one."""
+    old = stage_input(project, reporter, config.samples, "samples")
+    source = generator_of(project, old)
+    samples = load_samples(old.path)
+    out = run_mixing(load_generator(source.path), samples, config, reporter, generator_hash=source.hash)
+    with project.new_artifact("samples", config, reporter, [source, old]) as draft:
+        draft.take(out)
+        count = len(load_samples(draft.path).w)
+        draft.summary.update(count=count, truncation=samples.attributes.get("truncation"))
+    return draft.result
+
+
 def import_block_labels(project: Project, config: c.ImportBlockLabelsConfig, reporter: Reporter) -> Artifact:
     """Bring in coarse labels of a slide's blocks, or score the blocks with a net of the project."""
     entry = project.slide(config.slide)
@@ -111,12 +135,13 @@ def train_weakly(project: Project, config: c.TrainWeaklyConfig, reporter: Report
     """Train a net that outlines malign tissue from labels of whole slides alone, and score it."""
     with ExitStack() as held:
         slides = labeled_slides(project, config, reporter, held)
+        parents = [slide_labels_parent(project)] if config.labels is None else []
         beta_1 = show_loss(config, reporter)
         folder = run_weak_training(slides, config, reporter, slide_mapper(config))
         figures = judge(slides, folder, config, reporter)
-    with project.new_artifact("segmenter", config, reporter) as draft:
+    with project.new_artifact("segmenter", config, reporter, parents) as draft:
         draft.take(folder)
-        shutil.copyfile(config.labels, draft.path / "labels.csv")
+        shutil.copyfile(labels_file(project, config), draft.path / "labels.csv")
         numbers = numbers_of(draft.path / "segmenter.json")
         draft.summary.update(sources=f"labels of {len(slides)} slides", beta_1=beta_1, **figures, **numbers)
     return draft.result

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from napari_histogan.config.block_labels import ImportBlockLabelsConfig, TrainSuperResolutionConfig
 from napari_histogan.config.files import dump_config, load_config, make_config
-from napari_histogan.config.generator import ImportGanConfig, SampleImagesConfig, TrainGanConfig
+from napari_histogan.config.generator import (
+    ImportGanConfig,
+    MixSamplesConfig,
+    SampleImagesConfig,
+    TrainGanConfig,
+)
 from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
 from napari_histogan.config.real_patches import InvertPatchesConfig
 from napari_histogan.config.segmentation import (
@@ -34,6 +39,7 @@ __all__ = [
     "InvertPatchesConfig",
     "LabelEfficiencyConfig",
     "MergeCorrectionsConfig",
+    "MixSamplesConfig",
     "Precision",
     "PredictHeatmapConfig",
     "STAGES",
@@ -59,6 +65,7 @@ STAGES: dict[str, type[StageConfig]] = {
         ImportGanConfig,
         SampleImagesConfig,
         InvertPatchesConfig,
+        MixSamplesConfig,
         TrainPixelClassifierConfig,
         SynthesizeDatasetConfig,
         TrainSegmenterConfig,

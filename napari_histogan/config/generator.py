@@ -111,3 +111,20 @@ class SampleImagesConfig(StageConfig):
         0.7, "Variety: 1 is all that the generator knows, smaller is more typical.", ge=0, le=1
     )
     generator: str = more("", "Generator to use; empty takes the newest.")
+
+
+class MixSamplesConfig(StageConfig):
+    """Make new samples from old ones: every mix of two, or neighbors of one."""
+
+    stage: ClassVar[str] = "mix_samples"
+    result: ClassVar[str] = "samples"
+
+    first: int = basic(0, "Number of a sample in the set.", ge=0)
+    second: int | None = basic(
+        None, "Number of another sample to mix with the first; none makes samples like the first.", ge=0
+    )
+    count: int = basic(24, "Samples like the first, if there is no second.", "images", ge=1, le=10_000)
+    strength: float = basic(
+        0.4, "How far they go from the first, if there is no second: 0 not at all, 1 anywhere.", ge=0, le=1
+    )
+    samples: str = more("", "Set of samples; empty takes the newest.")

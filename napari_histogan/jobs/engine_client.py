@@ -47,7 +47,7 @@ class Reply:
     request
         Number that :meth:`EngineClient.request` returned; -1 when the process ended.
     do
-        What was asked for: "load", "predict", "sample", or "rank".
+        What was asked for: "load", "predict", "sample", "mix", or "rank".
     state
         "progress" may come several times; "done", "failed", and "dropped" end a request;
         "ended" says that the process is gone.

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-URGENCY = {"load": 0, "predict": 1, "sample": 2, "rank": 3}
+URGENCY = {"load": 0, "predict": 1, "sample": 2, "mix": 2, "rank": 3}
 """Kinds of requests; a smaller number goes first."""
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_histogan.config import StageConfig
+from napari_histogan.config import MixSamplesConfig, StageConfig, make_config
 from napari_histogan.errors import ArtifactMissing
+from napari_histogan.inference.mixing import mixed_styles
 from napari_histogan.inference.sampling import draw_latents, load_samples, rebuild, styles
 from napari_histogan.jobs.engine_requests import Answer, Handler, Request
 from napari_histogan.jobs.live_classifier import LiveClassifier
@@ -60,7 +61,13 @@ class LiveModel:
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each kind of request."""
-        return {"load": self.load, "predict": self.predict, "sample": self.sample, "rank": self.rank}
+        return {
+            "load": self.load,
+            "predict": self.predict,
+            "sample": self.sample,
+            "mix": self.mix,
+            "rank": self.rank,
+        }
 
     def load(self, request: Request) -> Iterator[Answer | None]:
         """Make ready for a set of samples: ``project``, ``samples``."""
@@ -75,12 +82,18 @@ class LiveModel:
         indices = range(int(values["n"]))
         z, seeds = draw_latents(int(values["seed"]), indices, generator.spec.z_dim)
         w = styles(generator, z, float(values["truncation"]), self._compute.device).cpu().numpy()
-        pictures = []
-        for first in range(0, len(w), SAMPLE_BATCH):
-            yield None
-            part = slice(first, first + SAMPLE_BATCH)
-            pictures.append(rebuild(generator, w[part], seeds[part]))
-        yield {}, {"images": np.concatenate(pictures)}
+        yield from _pictures(generator, w, seeds)
+
+    def mix(self, request: Request) -> Iterator[Answer | None]:
+        """Show what ``mix_samples`` would make: ``project``, ``samples``, and ``config``, its fields."""
+        values = request.values
+        project = Project.open(values["project"], read_only=True)
+        artifact = project.artifact(str(values.get("samples", "")), "samples")
+        parents = [p.id for p in artifact.parents if p.id.startswith("generators/")]
+        generator = self._generator(project, project.artifact(parents[0], "generator"))
+        yield None
+        config = make_config(MixSamplesConfig, values["config"])
+        yield from _pictures(generator, *mixed_styles(generator, load_samples(artifact.path), config))
 
     def predict(self, request: Request) -> Iterator[Answer | None]:
         """Learn from all painted masks, then label one sample: ``project``, ``samples``, ``index``."""
@@ -162,6 +175,18 @@ class LiveModel:
             generator = load_generator(artifact.path).to(self._compute.device)
             self._generators[key] = generator.eval().requires_grad_(False)
         return self._generators[key]
+
+
+def _pictures(
+    generator: Generator, w: NDArray[np.float32], seeds: NDArray[np.int64]
+) -> Iterator[Answer | None]:
+    """Paint styles a few at a time."""
+    pictures = []
+    for first in range(0, len(w), SAMPLE_BATCH):
+        yield None
+        part = slice(first, first + SAMPLE_BATCH)
+        pictures.append(rebuild(generator, w[part], seeds[part]))
+    yield {}, {"images": np.concatenate(pictures)}
 
 
 def _painted(loaded: _Loaded) -> dict[int, NDArray[np.uint8]]:

@@ -9,9 +9,11 @@ from napari_histogan.config import StageConfig, TrainGanConfig
 from napari_histogan.config.gan_presets import settle
 from napari_histogan.config.training_sources import parse_source
 from napari_histogan.errors import ConfigError, LabelError
+from napari_histogan.labels.slide_labels import UNKNOWN, require_both
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.calibrations import chosen_block_labels
 from napari_histogan.project.painted_sets import painted_sets
+from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
 
@@ -21,6 +23,7 @@ _NAMED_BY_FIELD = {
     "train_gan": ("patches",),
     "sample_images": ("generator",),
     "invert_patches": ("generator",),
+    "mix_samples": ("samples",),
     "synthesize_dataset": ("pixel_classifier",),
     "predict_heatmap": ("segmenter",),
     "evaluate": ("heatmap",),
@@ -74,6 +77,8 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         reads += _sources(project, values["sources"])
     if config.stage == "import_block_labels":
         reads += _block_source(project, config)
+    if config.stage == "train_weakly" and values["labels"] is None:
+        reads += _kept_labels(project)
     if config.stage == "train_super_resolution":
         reads += [artifact.id for artifact in chosen_block_labels(project, values["blocks"])]
     if config.stage == "merge_corrections":
@@ -166,6 +171,14 @@ def _block_source(project: Project, config: StageConfig) -> list[str]:
             "nothing says where the block labels are", "a file, a heatmap, or a segmenter", "give --path FILE"
         )
     return [project.artifact("" if name == "newest" else name, kind).id for kind, name in named]
+
+
+def _kept_labels(project: Project) -> list[str]:
+    """Return how many slides are labeled in the project; refuse labels of one kind alone."""
+    labels = slide_labels(project)
+    require_both(labels)
+    known = sum(label != UNKNOWN for label in labels.values())
+    return [f"the labels of {known} slides ({SLIDE_LABELS})"]
 
 
 def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:

@@ -61,7 +61,7 @@ class EngineLink(QObject):
         Parameters
         ----------
         do
-            "load", "predict", "sample", or "rank".
+            "load", "predict", "sample", "mix", or "rank".
         on_done
             Called with the reply that ends the request; never for one that was replaced.
         on_progress
