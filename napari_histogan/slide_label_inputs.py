@@ -35,6 +35,7 @@ from napari_histogan.labels.outlines import paint
 from napari_histogan.labels.slide_labels import BENIGN, MALIGN, UNKNOWN, read_slide_labels, require_both
 from napari_histogan.models.device import Compute, resolve
 from napari_histogan.progress import Reporter
+from napari_histogan.project.slide_labels import slide_labels, slide_labels_path
 from napari_histogan.project.store import Project
 from napari_histogan.slides.tissue import tissue_mask
 from napari_histogan.stage_inputs import open_entry
@@ -57,7 +58,10 @@ def labeled_slides(
         If labels, outlines, or a slide are not usable.
     """
     entries = project.slides()
-    labels = read_slide_labels(config.labels, [entry.name for entry in entries])
+    if config.labels is None:
+        labels = slide_labels(project)
+    else:
+        labels = read_slide_labels(config.labels, [entry.name for entry in entries])
     kept_back = held_out(labels, config.holdout_share, config.seed)
     require_both({name: label for name, label in labels.items() if name not in kept_back})
     if config.lesions is not None:
@@ -78,6 +82,11 @@ def labeled_slides(
             WeakSlide(entry.name, reader, known[labels[entry.name]], tissue, entry.name in kept_back)
         )
     return slides
+
+
+def labels_file(project: Project, config: TrainWeaklyConfig) -> Path:
+    """Return the file that the labels come from."""
+    return config.labels if config.labels is not None else slide_labels_path(project)
 
 
 def held_out(labels: Mapping[str, str], share: float, seed: int) -> set[str]:

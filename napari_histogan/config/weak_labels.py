@@ -16,8 +16,10 @@ class TrainWeaklyConfig(StageConfig):
     stage: ClassVar[str] = "train_weakly"
     result: ClassVar[str] = "segmenter"
 
-    labels: Path = basic(
-        Path(), "CSV of the slides' labels: a header slide,label, then benign, malign, or unknown."
+    labels: Path | None = basic(
+        None,
+        "CSV of the slides' labels: a header slide,label, then benign, malign, or unknown; none takes those "
+        "that the project keeps.",
     )
     steps: int = basic(2000, "Training steps.", "steps", ge=1)
     pretrain_steps: int = basic(

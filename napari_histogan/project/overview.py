@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from napari_histogan.labels.block_labels import BlockLabels
+from napari_histogan.labels.calibration import LEAST
 from napari_histogan.project.artifacts import KINDS, Artifact, stages_making
+from napari_histogan.project.calibrations import Calibration, chosen_block_labels
 from napari_histogan.project.painted_sets import count_painted
+from napari_histogan.project.slide_labels import has_both, slide_labels
 from napari_histogan.project.store import Project
 
 PAINT = "paint"
+ESTIMATE = "estimate"
+BLOCKS, SLIDES = "blocks", "slides"
+"""The ways on which no generator is needed: from labels of blocks, and from labels of whole slides."""
+
+_ON_THE_OWN_WAY = ("segmenter", "heatmap")
+_FROM_COARSE = {"train_super_resolution": BLOCKS, "train_weakly": SLIDES}
 OPTIONAL = {"block_labels", "evaluation", "corrections", "study"}
 """Kinds that the flow goes on without."""
 
@@ -106,8 +117,66 @@ def _stay_behind(project: Project) -> str:
     )
 
 
+def coarse_way(project: Project) -> str:
+    """Return the way of a project that has coarse labels and nothing of a generator; "" for any other.
+
+    Returns
+    -------
+    str
+        :data:`BLOCKS`, :data:`SLIDES`, or "".
+    """
+    if any(project.artifacts(kind) for kind in ("patches", "generator", "samples", "dataset")):
+        return ""
+    nets = project.artifacts("segmenter")
+    if nets:
+        return _FROM_COARSE.get(nets[-1].stage, "")
+    if project.artifacts("block_labels"):
+        return BLOCKS
+    return SLIDES if has_both(slide_labels(project)) else ""
+
+
+def wanting_estimates(project: Project) -> list[str]:
+    """Return the label values with two blocks or more of which fewer than two were estimated.
+
+    Raises
+    ------
+    ArtifactMissing, LabelError, ProjectDamaged
+        If there are no block labels, or they or estimates cannot be read.
+    """
+    blocks: Counter[str] = Counter()
+    estimated: Counter[str] = Counter()
+    for artifact in chosen_block_labels(project, ()):
+        labels = BlockLabels.load(artifact.path)
+        blocks.update(dict(zip(labels.values, labels.counts().tolist(), strict=True)))
+        shares = Calibration(project, artifact).shares(project.classes.names)
+        estimated.update({value: len(found) for value, found in shares.items()})
+    return [value for value, count in blocks.items() if count >= LEAST > estimated[value]]
+
+
+def _next_of_coarse(project: Project, way: str, stages: list[StageState]) -> tuple[str, str]:
+    """Return the next stage on the way from coarse labels to a heatmap."""
+    net = next(state for state in stages if state.kind == "segmenter")
+    if not net.count and way == SLIDES:
+        return "train_weakly", "Next: histogan train-weakly PROJECT"
+    if not net.count:
+        if project.classes.num_classes < 2:
+            return ESTIMATE, "Name the classes that blocks hold, in the dock (tab Blocks)."
+        if wanting := wanting_estimates(project):
+            listed = ", ".join(wanting)
+            return ESTIMATE, f"Estimate blocks of {listed}: histogan open PROJECT, or histogan estimate"
+        return "train_super_resolution", "Next: histogan train-super-resolution PROJECT"
+    for state in stages:
+        if state.kind in _ON_THE_OWN_WAY and (state.behind or not state.count):
+            verb = f"histogan {state.stage.replace('_', '-')} PROJECT"
+            reason = f"{state.newest} is behind ({state.behind}): {verb}" if state.behind else f"Next: {verb}"
+            return state.stage, reason
+    return "", "Everything is up to date. Look at the heatmap and correct it: histogan open PROJECT"
+
+
 def _next(project: Project, stages: list[StageState]) -> tuple[str, str]:
     """Return the stage to run next and a sentence that says so."""
+    if way := coarse_way(project):
+        return _next_of_coarse(project, way, stages)
     if not project.slides() and not any(state.count for state in stages):
         return "add_slides", "Add slides: histogan add-slides PROJECT --paths FILE"
     if project.classes.num_classes < 2 and any(s.kind == "samples" and s.count for s in stages):

@@ -369,10 +369,14 @@ class Project:
 
 
 def _hash_of_labels(project: Project, identity: str) -> str | None:
-    """Return the present hash of corrections or of a calibration; None if it is gone."""
+    """Return the present hash of corrections, slide labels, or a calibration; None if it is gone."""
     if identity == CORRECTIONS:
         return project.corrections_parent().hash
     from napari_histogan.project.calibrations import Calibration
+    from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels_hash
+
+    if identity == SLIDE_LABELS:
+        return slide_labels_hash(project)
 
     return Calibration(project, identity).content_hash()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.overview import SLIDES, coarse_way, wanting_estimates
 from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.project.store import Project
 
@@ -108,6 +109,8 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
     painted = count_painted(project)
     if running:
         return NextStep("show_job", "Look at the running job", f"{_words(running[0])} is running.")
+    if way := coarse_way(project):
+        return _next_of_coarse(project, way, state)
     if state["generator"] == "missing":
         if state["slides"] == "missing":
             return NextStep("add_slides", "Add slides ...", "Everything begins with slides.")
@@ -132,14 +135,36 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
     return _next_training(project, state)
 
 
+def _next_of_coarse(project: Project, way: str, state: dict[str, StepState]) -> NextStep:
+    """Return what to do in a project that has labels of blocks or of slides, and no generator."""
+    if corrections := uncounted_corrections(project):
+        return _retraining(corrections)
+    if state["segmenter"] == "missing" and way == SLIDES:
+        return NextStep("show_labels", "Train on slide labels ...", "The slides' labels are enough.")
+    if state["segmenter"] == "missing":
+        if project.classes.num_classes < 2 or wanting_estimates(project):
+            return NextStep(
+                "show_blocks", "Estimate blocks ...", "Say how much of each class blocks of each label hold."
+            )
+        return NextStep("show_blocks", "Train on blocks ...", "Every label value has estimated blocks.")
+    if state["segmenter"] == "stale":
+        again = "show_labels" if way == SLIDES else "show_blocks"
+        return NextStep(again, "Train again ...", "There are newer labels than the net has seen.")
+    return _next_map(state)
+
+
+def _retraining(corrections: int) -> NextStep:
+    plural = "s" if corrections != 1 else ""
+    return NextStep(
+        "retrain", f"Retrain with {corrections} correction{plural}", "Your fixes make the next version."
+    )
+
+
 def _next_training(project: Project, state: dict[str, StepState]) -> NextStep:
     """Return what to do once there is paint."""
     corrections = uncounted_corrections(project)
     if corrections:
-        plural = "s" if corrections != 1 else ""
-        return NextStep(
-            "retrain", f"Retrain with {corrections} correction{plural}", "Your fixes make the next version."
-        )
+        return _retraining(corrections)
     if "missing" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
         return NextStep("train", "Train", "From your paint to a net for slides, in three steps.")
     if "stale" in (state["pixel_classifier"], state["dataset"], state["segmenter"]):
@@ -148,6 +173,11 @@ def _next_training(project: Project, state: dict[str, StepState]) -> NextStep:
         return NextStep("train", "Train again", f"There is {reason}.")
     if state["slides"] == "missing":
         return NextStep("add_slides", "Add slides ...", "The net is ready to run over slides.")
+    return _next_map(state)
+
+
+def _next_map(state: dict[str, StepState]) -> NextStep:
+    """Return what to do once there is a net and a slide."""
     if state["heatmap"] == "missing":
         return NextStep("predict_heatmap", "Run on slide", "The net is ready.")
     if state["heatmap"] == "stale":

@@ -10,12 +10,15 @@ import pytest
 from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideNotFound
 from napari_histogan.geometry import Region, Size
+from napari_histogan.labels.block_labels import BlockLabels
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.artifacts import KINDS, Artifact
+from napari_histogan.project.calibrations import Calibration
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.overview import overview
 from napari_histogan.project.reads import what_it_reads
+from napari_histogan.project.slide_labels import set_slide_labels, slide_labels_parent
 from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.project.store import Project
 
@@ -156,3 +159,42 @@ def test_masks_that_a_new_generator_leaves_behind_are_told(project: Project) -> 
     (painting,) = (state for state in overview(project).stages if state.stage == "paint")
     assert painting.count == 0
     assert painting.summary == {"corrections": 0, "on samples/0002": 3}
+
+
+def test_coarse_labels_need_no_generator(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", classes=ClassTable.from_names(["a", "b"]))
+    project.add_slide_entries([SlideEntry("s", tmp_path / "s.png", 0.5, Size(10, 10))])
+    make(project, "add_slides")
+    assert overview(project).next_stage == "extract_patches"
+    with project.new_artifact("block_labels", c.ImportBlockLabelsConfig(), QuietReporter()) as draft:
+        grid = np.array([[0, 1, 2], [0, 1, -1]], np.int16)
+        BlockLabels(("low, or not", "high", "rare"), grid, 5.0).save(draft.path)
+        draft.summary.update(slide="s")
+    assert overview(project).next_step.startswith("Estimate blocks of low, or not, high: histogan open")
+    calibration = Calibration(project, draft.result)
+    for row, value in enumerate(["low, or not", "high", "low, or not", "high"]):
+        assert overview(project).next_stage == "estimate"
+        calibration.estimate(row, 0, value, {"a": 0.25, "b": 0.75})
+    assert overview(project).next_stage == "train_super_resolution"
+    made = make(project, "train_super_resolution", draft.result)
+    assert overview(project).next_stage == "predict_heatmap"
+    make(project, "predict_heatmap", made)
+    assert overview(project).next_stage == ""
+    make(project, "extract_patches")
+    assert overview(project).next_stage == "train_gan", "who plans patches wants a generator"
+
+
+def test_slide_labels_need_no_generator(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p")
+    project.add_slide_entries([SlideEntry(n, tmp_path / n, 0.5, Size(10, 10)) for n in ("s", "t")])
+    make(project, "add_slides")
+    set_slide_labels(project, {"s": "benign"})
+    assert overview(project).next_stage == "extract_patches", "one kind alone teaches nothing"
+    set_slide_labels(project, {"t": "malign"})
+    assert overview(project).next_stage == "train_weakly"
+    make(project, "train_weakly", slide_labels_parent(project))
+    assert overview(project).next_stage == "predict_heatmap"
+    set_slide_labels(project, {"s": "unknown"})
+    behind = overview(project)
+    assert behind.next_stage == "train_weakly"
+    assert "labels/slides.csv changed since" in behind.next_step
