@@ -119,7 +119,7 @@ class PictureFolder:
     def _load_one(self, number: int) -> tuple[Picture, Picture]:
         """Return a picture and its mask at the patches' resolution, at least as large as a patch."""
         image_path, mask_path = self._files[number]
-        image, mask = _open(image_path, "RGB"), _open(mask_path, "L")
+        image, mask = _open(image_path, "RGB"), open_mask(mask_path)
         if image.shape[:2] != mask.shape:
             raise LabelError(
                 f"{image_path} has {image.shape[1]} x {image.shape[0]} px, its mask "
@@ -161,6 +161,11 @@ def pairs_of_files(folder: Path) -> list[tuple[Path, Path]]:
             f"add what is missing, or remove the other ({len(missing)} in all)",
         )
     return [(path, by_name[path.stem]) for path in pictures]
+
+
+def open_mask(path: Path) -> Picture:
+    """Return a mask's values ``(H, W) uint8`` as stored; raise ``LabelError`` if it cannot be read."""
+    return _open(path, "L")
 
 
 def _pictures(folder: Path) -> list[Path]:
