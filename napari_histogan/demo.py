@@ -291,8 +291,9 @@ def _place_painted_masks(project: Project, samples: Artifact) -> None:
     from napari_histogan.inference.sampling import load_samples
 
     drawn = load_samples(samples.path).w
-    painted = np.load(PAINTED / "w.npz")
-    for index, w in zip(painted["index"], painted["w"], strict=True):
+    with np.load(PAINTED / "w.npz") as painted:
+        numbers, styles = painted["index"], painted["w"]
+    for index, w in zip(numbers, styles, strict=True):
         if not np.allclose(drawn[index, 0], w, atol=2e-3):
             raise ModelError(
                 f"sample {index} is not the one that was painted",

@@ -297,7 +297,7 @@ def open_or_create(
     arrays
         Shape and type by name; a chunk holds 64 rows, of ``noise`` and ``original`` one.
     """
-    if path.exists():
+    if (path / "zarr.json").exists():  # without it, a process was killed before it had begun
         group = zarr.open_group(str(path), mode="r+")
         known = {k: v for k, v in dict(group.attrs).items() if k != "done"}
         if known == attributes and all(

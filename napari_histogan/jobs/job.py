@@ -18,7 +18,7 @@ from typing import Any
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, JobError, ProjectDamaged
 from napari_histogan.progress import STOP_FILE
-from napari_histogan.project.atomic import storage_errors, write_json
+from napari_histogan.project.atomic import read_bytes, storage_errors, write_json
 from napari_histogan.project.runs import (
     JobStatus,
     load_events,
@@ -226,7 +226,7 @@ class Job:
     def _started_process(self) -> dict[str, Any]:
         """Return what the starter recorded; empty if nothing."""
         try:
-            told = json.loads((self.run_dir / PROCESS_FILE).read_bytes())
+            told = json.loads(read_bytes(self.run_dir / PROCESS_FILE))
         except (OSError, ValueError):
             return {}
         return told if isinstance(told, dict) else {}

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, JobError
 from napari_histogan.jobs.environment import child_environment
@@ -23,6 +25,8 @@ from napari_histogan.project.runs import run_folders, write_status
 from napari_histogan.project.store import Project
 
 POLL_S = 0.25
+
+RESUME_LOCK = ".resume.lock"
 
 _children: list[subprocess.Popen[bytes]] = []
 """Workers that this process started; asked now and then, so that none stays a zombie."""
@@ -65,7 +69,8 @@ def start_job(
 def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -> Job:
     """Let a stopped or failed job go on from its last checkpoint.
 
-    A job that is done is not run again, and one that is at work is left alone.
+    A job that is done is not run again, and one that is at work is left alone; of two who
+    resume it at the same time one starts it.
 
     Raises
     ------
@@ -73,6 +78,13 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
         If the folder is not a run, or a program called the stage itself.
     """
     job = Job(run_dir)
+    with storage_errors(job.run_dir), FileLock(job.run_dir / RESUME_LOCK):
+        _resume(job, nice, pipeline)
+    return job
+
+
+def _resume(job: Job, nice: bool, pipeline: str) -> None:
+    """Start a job again if nobody works on it; called by one process at a time."""
     status = job.status()
     if status.library:
         raise JobError(
@@ -81,7 +93,7 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
             "call the stage again from that program",
         )
     if status.state in ("done", "queued", "running"):
-        return job
+        return
     if not (job.run_dir / "config.toml").is_file():
         raise JobError(
             f"{job.run_dir.name} cannot go on: its config.toml is missing",
@@ -94,7 +106,6 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
     fresh = replace(status, state="queued", pid=None, heartbeat=time.time(), ended="", error=None)
     write_status(job.run_dir, fresh)
     _launch(job, nice, pipeline)
-    return job
 
 
 def list_jobs(project_root: Path | str) -> list[Job]:

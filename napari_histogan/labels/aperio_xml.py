@@ -85,6 +85,8 @@ def read_aperio_xml(path: Path | str) -> list[Annotation]:
             "plain ImageScope XML",
             "remove the declarations if you trust the file",
         ) from error
+    except (LookupError, ValueError) as error:  # the declaration names an encoding that nobody knows
+        raise LabelError(f"{path} cannot be read as XML: {error}", "ImageScope XML in UTF-8") from error
     if root.tag != "Annotations":
         raise LabelError(f"{path} is XML of another kind (<{root.tag}>)", "<Annotations> of ImageScope")
     annotations: list[Annotation] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -17,6 +18,9 @@ from napari_histogan.errors import HistoganError, ProjectDamaged, StorageError
 
 TEMPORARY = ".tmp-"
 """Part of the name of everything half written; ``histogan clean`` removes what killed processes left."""
+
+_PARTIAL = re.compile(r".*\.[0-9a-f]{32}\.partial")
+"""How zarr calls a chunk that it writes before it renames it."""
 
 RESERVE_BYTES = 8 << 20
 """Space that a check leaves free, so that status files and masks can still be written."""
@@ -142,6 +146,13 @@ def sync_tree(folder: Path) -> None:
             finally:
                 os.close(descriptor)
     sync_folder(folder)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove chunks of zarr arrays below a folder that a killed process left half written."""
+    for path in folder.rglob("*.partial"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def free_bytes(path: Path) -> int:

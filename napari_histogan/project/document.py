@@ -10,7 +10,7 @@ import tomli_w
 from napari_histogan import __version__
 from napari_histogan.errors import LabelError, ProjectDamaged, ProjectNotFound
 from napari_histogan.labels.classes import ClassTable
-from napari_histogan.project.atomic import write_bytes
+from napari_histogan.project.atomic import read_bytes, write_bytes
 from napari_histogan.project.locks import now
 from napari_histogan.project.upgrades import SCHEMA, Document, schema_of, upgraded
 
@@ -46,7 +46,7 @@ def read_document(root: Path) -> tuple[Document, bool]:
         If it is not TOML, or its schema makes no sense.
     """
     try:
-        document = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
+        document = tomllib.loads(read_bytes(root / FILE).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ProjectNotFound(
             f"{root} holds no project", f"a folder with a {FILE}", "make one: histogan new FOLDER"
@@ -65,7 +65,7 @@ def write_document(root: Path, document: Document) -> None:
 
 def keep_old_document(root: Path) -> None:
     """Keep the file of an older layout beside the new one, as ``project.toml.schema-0``."""
-    old = (root / FILE).read_bytes()
+    old = read_bytes(root / FILE)
     schema = schema_of(tomllib.loads(old.decode()), root)
     write_bytes(root / f"{FILE}.schema-{schema}", old)
 

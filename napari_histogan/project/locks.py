@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from napari_histogan.errors import ProjectLocked
-from napari_histogan.project.atomic import storage_errors, write_json
+from napari_histogan.project.atomic import read_bytes, storage_errors, write_json
 
 FOLDER = ".locks"
 
@@ -64,7 +64,7 @@ class ProjectLock:
     def holder(self) -> Holder | None:
         """Return who says to hold the lock; None if nobody does or it is not known."""
         try:
-            return Holder(**json.loads(self._told.read_bytes()))
+            return Holder(**json.loads(read_bytes(self._told)))
         except (OSError, ValueError, TypeError):
             return None
 

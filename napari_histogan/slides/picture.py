@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from napari_histogan.errors import SlideUnreadable
+from napari_histogan.errors import DAMAGE, SlideUnreadable
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import LevelInfo, SlideReader
@@ -47,11 +47,13 @@ def read_picture(path: Path) -> UInt8Array:
             f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, because it is held in memory whole",
             "save it as a tiled TIFF or an OME-Zarr, which are read piece by piece",
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, SlideUnreadable):
-            raise
+    except SlideUnreadable:
+        raise
+    except (UnidentifiedImageError, *DAMAGE) as error:
         raise SlideUnreadable(
-            f"{path.name} cannot be decoded ({error})", "a whole picture file", "export the picture again"
+            f"{path.name} cannot be decoded ({str(error) or type(error).__name__})",
+            "a whole picture file",
+            "export the picture again",
         ) from error
 
 

@@ -29,6 +29,21 @@ _BEST = "best.json"
 _SCORES = "scores.json"
 
 
+class _Loaded(State):
+    """A state that was read; what it lacks is told as what it is: the work of another version."""
+
+    def __init__(self, state: State, path: Path) -> None:
+        super().__init__(state)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise CheckpointError(
+            f"the checkpoint {self._path} does not hold {key!r}; another version of this program wrote it",
+            "a checkpoint of this version",
+            "start the stage anew (--new), or go on with the version that began it",
+        )
+
+
 class Checkpoint(NamedTuple):
     """A state that was loaded, and the step after which it was saved."""
 
@@ -145,8 +160,9 @@ class CheckpointStore:
     def _read(self, step: int) -> Checkpoint:
         path = self._path(step)
         try:
+            _require_whole(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-            return Checkpoint(int(content["step"]), content["state"])
+            return Checkpoint(int(content["step"]), _Loaded(content["state"], path))
         except (pickle.UnpicklingError, *DAMAGE) as error:
             raise CheckpointError(
                 f"the checkpoint {path} is damaged ({error})",
@@ -220,9 +236,11 @@ def _is_whole(path: Path) -> bool:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise OSError if a checkpoint that was just written reads back otherwise."""
+    """Raise OSError if a checkpoint reads back otherwise than it was written; torch alone would not see it."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path.name}")
     if not _is_whole(path):
-        raise OSError("what was written reads back damaged")
+        raise OSError("it is not what was written")
 
 
 def _replace(path: Path, write: Callable[[Path], Any], check: Callable[[Path], Any] | None = None) -> None:

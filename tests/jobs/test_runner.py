@@ -342,3 +342,20 @@ def test_real_stages_run_as_jobs(project: Project, demo_slide: Path) -> None:
         assert status.state == "done", status.error
     assert [a.id for a in project.artifacts()] == ["slides/0001", "patches/0002"]
     assert project.slide().size.shape == (2967, 2220)
+
+
+def test_of_several_who_resume_a_job_at_once_one_starts_it(project: Project, stages: str) -> None:
+    job = start_job(project.root, LONG, pipeline=stages)
+    until(lambda: steps(job), "a step")
+    job.request_stop()
+    assert job.wait(30).state == "stopped"
+    code = f"from napari_histogan.jobs.runner import resume_job; resume_job(r'{job.run_dir}', pipeline=r'{stages}')"
+    others = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [other.wait(60) for other in others] == [0, 0, 0, 0]
+    until(lambda: job.status().state == "running", "the worker")
+    starts = (job.run_dir / "events.jsonl").read_text().count('"state": "running"')
+    job.request_stop()
+    assert job.wait(30).state == "stopped"
+    assert starts == 2, "the first start and one of the four"
+    assert "another process works" not in job.tail_log(1000)
+    assert steps(job) == list(range(1, len(steps(job)) + 1))

@@ -214,6 +214,7 @@ def test_imagescope_layers_are_read(tmp_path, caplog):
         (IMAGESCOPE.replace('Type="4"', 'Type="0"'), "region 3 has 2 vertices"),
         ('<!DOCTYPE a [<!ENTITY e "ha">]><Annotations>&e;</Annotations>', "entities"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><Annotations/>', "document type"),
+        ('<?xml version="1.0" encoding="utg-8"?><Annotations/>', "unknown encoding: utg-8"),
     ],
 )
 def test_damaged_or_hostile_xml_says_where(tmp_path, text, message):

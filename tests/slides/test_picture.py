@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,6 +61,20 @@ def test_a_picture_too_large_for_memory_is_refused_with_advice(tmp_path, rgb, mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
     with pytest.raises(SlideUnreadable, match=r"at most 10,000 pixels.*OME-Zarr"):
         read_picture(tmp_path / "a.png")
+
+
+def test_a_picture_that_the_memory_cannot_hold_is_refused(tmp_path):
+    Image.new("L", (12_000, 12_000)).save(tmp_path / "a.png", compress_level=1)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from napari_histogan.slides.picture import read_picture\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, resource.RLIM_INFINITY))\n"
+        "read_picture(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "SlideUnreadable: a.png cannot be decoded" in done.stderr
 
 
 def test_a_missing_picture(tmp_path):

@@ -104,7 +104,29 @@ def test_what_reads_back_damaged_never_replaces_the_checkpoint_before(tmp_path, 
             file.write(b"\xff" * 40)
 
     monkeypatch.setattr("torch.save", write_to_a_bad_disk)
-    with pytest.raises(StorageError, match="reads back damaged"):
+    with pytest.raises(StorageError, match="not what was written"):
         store.save(2, {"x": torch.zeros(100)})
     assert store.load_latest().step == 1
     assert [path.name for path in tmp_path.iterdir() if "step" in path.name] == ["step-000000001.pt"]
+
+
+def test_one_flipped_bit_of_a_tensor_is_noticed(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"x": torch.zeros(100)})
+    path = store.save(2, {"x": torch.full((100,), 1.5)})
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((100,), 1.5).numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    assert float(torch.load(path, weights_only=True)["state"]["x"][1]) != 1.5  # torch itself reads on
+    with pytest.raises(CheckpointError, match="not what was written"):
+        store.load(2)
+    assert store.load_latest().step == 1
+
+
+def test_a_checkpoint_of_another_version_says_so(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"weights": 1})
+    state = store.load_latest().state
+    assert state == {"weights": 1}
+    with pytest.raises(CheckpointError, match="does not hold 'best_score'; another version.*anew"):
+        state["best_score"]
