@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from napari_histogan import __version__
 from napari_histogan.cli_jobs import DONE, FAILED, STOPPED, detached, follow, resume, stop
 from napari_histogan.cli_options import Parser, add_stage_options, read_config
-from napari_histogan.config import STAGES, StageConfig, TrainGanConfig, dump_config
+from napari_histogan.config import STAGES, StageConfig, dump_config
 from napari_histogan.errors import HistoganError, ProjectError, Stopped
 from napari_histogan.progress import STOP_FILE
 
@@ -187,7 +187,7 @@ def _run_stage(options: argparse.Namespace) -> int:
             print(f"# reads {item}")
         return DONE
     if options.foreground:
-        from napari_histogan.jobs.ranks import from_outside, work_together
+        from napari_histogan.jobs.ranks import SharedConfig, from_outside, work_together
         from napari_histogan.jobs.worker import main as work
 
         def allocate() -> Path:
@@ -196,7 +196,7 @@ def _run_stage(options: argparse.Namespace) -> int:
                 (found.run_dir / STOP_FILE).unlink(missing_ok=True)
             return found.run_dir if found else project.new_run(config)
 
-        if isinstance(config, TrainGanConfig) and config.devices > 1 and from_outside():
+        if isinstance(config, SharedConfig) and config.devices > 1 and from_outside():
             return work_together(config, allocate, lambda run_dir: work([str(run_dir)]))
         return work([str(allocate())])
     found = None if options.new else find_unfinished(project.root, config)

@@ -33,6 +33,7 @@ from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
 from napari_histogan.evaluation.heatmap_scores import HeatmapAndOutlines, evaluate_shapes, scores_as_json
 from napari_histogan.evaluation.segmentation import count_blocks, score
+from napari_histogan.inference.detected_objects import write_objects
 from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
@@ -78,7 +79,7 @@ from napari_histogan.training.region_patches import cut_region
 from napari_histogan.training.train_gan import train_gan as run_gan_training
 from napari_histogan.training.train_pixel_classifier import train_pixel_classifier as run_classifier_training
 from napari_histogan.training.train_segmenter import train_segmenter as run_segmenter_training
-from napari_histogan.training_inputs import PAIRS, segmenter_sources
+from napari_histogan.training_inputs import PAIRS, segmenter_inputs
 
 THUMBNAIL_PX = 256
 HEATMAP = "heatmap.zarr"
@@ -218,16 +219,13 @@ def synthesize_dataset(project: Project, config: c.SynthesizeDatasetConfig, repo
 
 def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: Reporter) -> Artifact:
     """Train the net that runs over slides, on pairs, outlines on slides, folders, or a mix of them."""
-    with segmenter_sources(project, config, reporter) as (pairs, parents):
-        init = None
-        if config.init:
-            parents.append(stage_input(project, reporter, config.init, "segmenter"))
-            init = parents[-1].path
+    with segmenter_inputs(project, config, reporter) as found:
         classes = project.classes
-        folder = run_segmenter_training(pairs, classes.num_classes, config, reporter, init, classes)
-    with project.new_artifact("segmenter", config, reporter, parents) as draft:
+        parts = found.sources, classes.num_classes, config, reporter, found.init, classes
+        folder = run_segmenter_training(*parts)
+    with project.new_artifact("segmenter", config, reporter, found.parents) as draft:
         draft.take(folder)
-        sources = ", ".join([*(p.id for p in parents), *config.sources])
+        sources = ", ".join([*(p.id for p in found.results), *config.sources])
         draft.summary.update(sources=sources, **numbers_of(draft.path / "segmenter.json"))
     return draft.result
 
@@ -242,6 +240,18 @@ def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: 
     with project.new_artifact("heatmap", config, reporter, [net]) as draft:
         draft.take_whole(out)
         draft.summary.update(slide=entry.name, **summary)
+    return draft.result
+
+
+def detect_objects(project: Project, config: c.DetectObjectsConfig, reporter: Reporter) -> Artifact:
+    """Turn a heatmap into outlines and a table of their figures."""
+    heatmap = stage_input(project, reporter, config.heatmap, "heatmap")
+    entry = project.slide(str(heatmap.summary["slide"]))
+    with project.new_artifact("objects", config, reporter, [heatmap]) as draft:
+        out = heatmap.path / HEATMAP, draft.path
+        counts = write_objects(*out, entry.mpp, project.classes, config, reporter)
+        draft.summary.update(slide=entry.name, heatmap=heatmap.id, objects=sum(counts.values()))
+        draft.summary.update({f"objects_{name}": count for name, count in counts.items()})
     return draft.result
 
 
@@ -322,6 +332,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         train_super_resolution,
         train_weakly,
         predict_heatmap,
+        detect_objects,
         evaluate,
         merge_corrections,
         label_efficiency,

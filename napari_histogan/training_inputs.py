@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from napari_histogan import config as c
 from napari_histogan.config.training_sources import SourceName, parse_source
 from napari_histogan.errors import ConfigError
 from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.progress import Reporter
-from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.outside_files import file_parent
 from napari_histogan.project.store import Project
-from napari_histogan.stage_inputs import generator_mpp, open_entry, training_sources
+from napari_histogan.stage_inputs import generator_mpp, open_entry, stage_input, training_sources
 from napari_histogan.training.annotated_slides import AnnotatedSlide
 from napari_histogan.training.datasets import SegmentationSource, ZarrPairs
 from napari_histogan.training.picture_folders import PictureFolder
@@ -22,13 +25,33 @@ from napari_histogan.training.picture_folders import PictureFolder
 PAIRS = "pairs.zarr"
 
 
-@contextmanager
-def segmenter_sources(
-    project: Project, config: c.TrainSegmenterConfig, reporter: Reporter
-) -> Iterator[tuple[list[SegmentationSource], list[Artifact]]]:
-    """Open the sources of a segmenter's training; slides stay open until the end.
+@dataclass(frozen=True, slots=True)
+class SegmenterInputs:
+    """What the training of a segmenter starts from.
 
-    Yields the sources, and the project's results among them.
+    Attributes
+    ----------
+    sources
+        What it learns from.
+    results
+        The project's results that it starts from: data sets, corrections, and an earlier net.
+    init
+        Folder of the earlier net, or None.
+    parents
+        The results, and the outline files by their content.
+    """
+
+    sources: list[SegmentationSource]
+    results: list[Artifact]
+    init: Path | None
+    parents: list[Artifact | Parent]
+
+
+@contextmanager
+def segmenter_inputs(
+    project: Project, config: c.TrainSegmenterConfig, reporter: Reporter
+) -> Iterator[SegmenterInputs]:
+    """Open the sources of a segmenter's training; slides stay open until the end.
 
     Raises
     ------
@@ -52,7 +75,12 @@ def segmenter_sources(
             side = pairs[0].patch_px if pairs else config.patch_px
             mpp = config.mpp or (pairs[0].mpp if pairs else _usual_mpp(project))
             pairs += [_open(project, config, source, side, mpp, stack) for source in others]
-        yield pairs, parents
+        init = None
+        if config.init:
+            parents = [*parents, stage_input(project, reporter, config.init, "segmenter")]
+            init = parents[-1].path
+        outlines = [file_parent(source.path) for source in others if source.kind == "outlines"]
+        yield SegmenterInputs(pairs, parents, init, [*parents, *outlines])
 
 
 def _open(

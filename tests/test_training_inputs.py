@@ -22,7 +22,7 @@ from napari_histogan.project.reads import what_it_reads
 from napari_histogan.project.store import Project
 from napari_histogan.training.annotated_slides import AnnotatedSlide
 from napari_histogan.training.picture_folders import PictureFolder
-from napari_histogan.training_inputs import segmenter_sources
+from napari_histogan.training_inputs import segmenter_inputs
 
 
 @pytest.fixture
@@ -51,8 +51,10 @@ def settings(project: Project, **more: object) -> c.TrainSegmenterConfig:
 
 
 def test_each_source_is_opened_with_its_weight(project: Project, tmp_path: Path) -> None:
-    with segmenter_sources(project, settings(project), QuietReporter(tmp_path / "run")) as (pairs, parents):
-        assert parents == []
+    with segmenter_inputs(project, settings(project), QuietReporter(tmp_path / "run")) as found:
+        pairs = found.sources
+        assert found.results == []
+        assert [parent.id for parent in found.parents] == [f"file:{tmp_path / 'halves.geojson'}"]
         assert isinstance(pairs[0], AnnotatedSlide)
         assert isinstance(pairs[1], PictureFolder)
         assert [source.weight for source in pairs] == [2, 0.5]
@@ -72,6 +74,14 @@ def test_a_net_is_trained_on_outlines_and_a_folder(project: Project, tmp_path: P
         bright = net(pixels_to_input(picture)).argmax(dim=1)[0] == 1
     assert (bright == (picture[0, 0] > 100)).float().mean() > 0.9
     assert "halves.geojson@2" in made.summary["sources"]
+    assert project.stale() == []
+    outlines = tmp_path / "halves.geojson"
+    outlines.write_bytes(outlines.read_bytes() + b"\n")
+    (stale,) = project.stale()
+    assert (stale.artifact.id, "changed since" in stale.reason) == (made.id, True)
+    assert any("[changed since]" in line for line in project.family(made).lines())
+    outlines.unlink()
+    assert project.stale() == []  # a project that was moved keeps its results
 
 
 def test_what_is_not_there_is_said_before_a_job_starts(project: Project) -> None:
@@ -85,5 +95,5 @@ def test_what_is_not_there_is_said_before_a_job_starts(project: Project) -> None
 def test_the_resolution_is_asked_for_if_nothing_says_it(project: Project, tmp_path: Path) -> None:
     reporter = QuietReporter(tmp_path / "run")
     config = settings(project, mpp=None)
-    with pytest.raises(ConfigError, match="--mpp"), segmenter_sources(project, config, reporter):
+    with pytest.raises(ConfigError, match="--mpp"), segmenter_inputs(project, config, reporter):
         pass

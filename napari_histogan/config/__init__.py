@@ -19,6 +19,7 @@ from napari_histogan.config.generator import (
 from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
 from napari_histogan.config.real_patches import InvertPatchesConfig
 from napari_histogan.config.segmentation import (
+    DetectObjectsConfig,
     EvaluateConfig,
     MergeCorrectionsConfig,
     PredictHeatmapConfig,
@@ -31,6 +32,7 @@ from napari_histogan.config.weak_labels import TrainWeaklyConfig
 
 __all__ = [
     "AddSlidesConfig",
+    "DetectObjectsConfig",
     "Device",
     "EvaluateConfig",
     "ExtractPatchesConfig",
@@ -73,6 +75,7 @@ STAGES: dict[str, type[StageConfig]] = {
         TrainSuperResolutionConfig,
         TrainWeaklyConfig,
         PredictHeatmapConfig,
+        DetectObjectsConfig,
         EvaluateConfig,
         MergeCorrectionsConfig,
         LabelEfficiencyConfig,

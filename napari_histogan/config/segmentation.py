@@ -41,8 +41,7 @@ class TrainSegmenterConfig(StageConfig):
     batch: int = more(16, "Patches per step, over all devices.", "patches", ge=1, le=1024)
     devices: int = more(
         1,
-        "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric, and processes that "
-        "torchrun starts and that each call the library; jobs use 1.",
+        "GPUs (or processes on the CPU) that share the batch; more than 1 needs Fabric (extra [scale]).",
         ge=1,
         le=1024,
     )
@@ -165,6 +164,26 @@ class PredictHeatmapConfig(StageConfig):
     batch: int = more(4, "Windows per pass.", "windows", ge=1, le=1024)
     tissue_only: bool = more(False, "Skip windows without tissue.")
     flips: bool = more(False, "Average over the four mirror images.")
+
+
+class DetectObjectsConfig(StageConfig):
+    """Turn a heatmap into outlined objects with a table of their figures."""
+
+    stage: ClassVar[str] = "detect_objects"
+    result: ClassVar[str] = "objects"
+
+    heatmap: str = more("", "Heatmap to read; empty takes the newest.")
+    classes: tuple[str, ...] = basic((), "Classes whose objects are wanted; empty takes all.")
+    threshold: float = basic(0.5, "Least probability of an object's pixels.", gt=0, le=1)
+    min_area_um2: float = basic(100.0, "Smaller objects are dropped; filled holes count.", "um2", ge=0)
+    max_hole_um2: float = more(100.0, "Holes up to this area are filled.", "um2", ge=0)
+    smooth_um: float = more(
+        1.0,
+        "Standard deviation of the Gaussian that smooths probabilities first; 0 does not.",
+        "um",
+        ge=0,
+        le=100,
+    )
 
 
 class EvaluateConfig(StageConfig):

@@ -2,13 +2,14 @@
 
 The heatmap is read part by part.  Pieces of an object in neighboring parts share pixel
 edges along the border; they are joined there, so that an object is one object wherever
-the borders fall, and no array of the slide's size is ever held.
+the borders fall, and no array of the slide's size is ever held.  An object is finished, or
+dropped for its size, as soon as no part below can touch it.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -97,8 +98,11 @@ def find_objects(
     class_index: int,
     settings: DetectionSettings | None = None,
     part_px: int = 2048,
+    seen: Callable[[float], None] | None = None,
 ) -> list[Detection]:
     """Find the objects of one class in a heatmap, from top to bottom.
+
+    Memory holds the outlines of what is found, and one part; never the whole heatmap.
 
     Parameters
     ----------
@@ -110,6 +114,8 @@ def find_objects(
         The defaults if not given.
     part_px
         Side of the parts that are read; the result does not depend on it.
+    seen
+        Told the share of the parts that are read, 0..1, after each; may raise to stop.
 
     Raises
     ------
@@ -122,27 +128,39 @@ def find_objects(
             f"1 to {len(heatmap.channels)} ({', '.join(heatmap.channels)})",
         )
     settings = settings or DetectionSettings()
-    pieces = _Pieces(heatmap.size, part_px)
-    for region, probability, chosen in _parts(heatmap, class_index, settings, part_px):
+    pieces, found = _Pieces(heatmap.size, part_px), list[Detection]()
+    count = ceil(heatmap.size.height / part_px) * ceil(heatmap.size.width / part_px)
+    for number, (region, probability, chosen) in enumerate(
+        _parts(heatmap, class_index, settings, part_px), start=1
+    ):
         pieces.add(region, probability, chosen)
-    found = []
-    for shape, mean in pieces.objects():
-        filled = _without_small_holes(shape, settings.max_hole_um2 / heatmap.mpp**2)
-        if filled.area * heatmap.mpp**2 < settings.min_area_um2:
-            continue
-        outline = smoothed(filled)
-        center = filled.centroid
-        found.append(
-            Detection(
-                class_index=class_index,
-                outline=outline,
-                area_um2=filled.area * heatmap.mpp**2,
-                perimeter_um=outline.length * heatmap.mpp,
-                mean_probability=mean,
-                centroid_um=Point(center.y * heatmap.mpp, center.x * heatmap.mpp),
-            )
-        )
+        if region.x_end == heatmap.size.width:
+            last = region.y_end == heatmap.size.height
+            for shape, mean in pieces.finished(last):
+                found += _measured(shape, mean, class_index, settings, heatmap.mpp)
+        if seen is not None:
+            seen(number / count)
     return sorted(found, key=lambda detection: (detection.centroid_um.y, detection.centroid_um.x))
+
+
+def _measured(
+    shape: shapely.Polygon, mean: float, class_index: int, settings: DetectionSettings, mpp: float
+) -> list[Detection]:
+    """Return an object with its figures, or nothing if it is too small."""
+    filled = _without_small_holes(shape, settings.max_hole_um2 / mpp**2)
+    if filled.area * mpp**2 < settings.min_area_um2:
+        return []
+    outline, center = smoothed(filled), filled.centroid
+    return [
+        Detection(
+            class_index=class_index,
+            outline=outline,
+            area_um2=filled.area * mpp**2,
+            perimeter_um=outline.length * mpp,
+            mean_probability=mean,
+            centroid_um=Point(center.y * mpp, center.x * mpp),
+        )
+    ]
 
 
 def detections_to_annotations(
@@ -225,7 +243,11 @@ def _parts(
     margin = ceil(4 * sigma)
     for region in grid(heatmap.size, Size(part_px, part_px)):
         around = region.grown(margin).clipped(heatmap.size)
-        percent = np.asarray(level[(class_index - 1, *around.slices)], np.float32)
+        stored = np.asarray(level[(class_index - 1, *around.slices)])
+        if stored.max() < 100 * settings.threshold:  # a weighted mean is no larger than the largest
+            yield region, np.zeros((0, 0)), np.zeros(region.size.shape, np.bool_)
+            continue
+        percent = stored.astype(np.float32)
         inside = Region(region.y - around.y, region.x - around.x, region.height, region.width).slices
         smooth = ndimage.gaussian_filter(percent, sigma, truncate=4.0) if sigma else percent
         yield region, percent[inside] / 100, smooth[inside] >= 100 * settings.threshold
@@ -252,18 +274,24 @@ class _Pieces:
     """
 
     def __init__(self, size: Size, part_px: int) -> None:
-        self._part_px = part_px
         self._above = np.zeros(size.width, np.int64)
         self._left = np.zeros(min(part_px, size.height), np.int64)
         self._pieces: dict[int, _Piece] = {}
-        self._parent: list[int] = [0]
+        self._parent: dict[int, int] = {}
+        self._count = 0
 
     def add(self, region: Region, probability: NDArray[np.floating], chosen: NDArray[np.bool_]) -> None:
         """Add the pieces of a part and join them with those above and to the left."""
+        columns = slice(region.x, region.x_end)
+        if not chosen.any():
+            self._above[columns] = 0
+            self._left[: region.height] = 0
+            return
         count, local = cv2.connectedComponents(chosen.astype(np.uint8), connectivity=4)
-        numbers = np.arange(count, dtype=np.int64) + len(self._parent) - 1
+        numbers = np.arange(count, dtype=np.int64) + self._count
         numbers[0] = 0
-        self._parent += range(len(self._parent), len(self._parent) + count - 1)
+        self._count += count - 1
+        self._parent.update((number, number) for number in numbers[1:].tolist())
         pixels = np.bincount(local.ravel(), minlength=count)
         sums = np.bincount(local.ravel(), weights=probability.ravel(), minlength=count)
         for index, box in enumerate(ndimage.find_objects(local), start=1):
@@ -273,19 +301,26 @@ class _Pieces:
             piece = _Piece(shapely.union_all(shapes), int(pixels[index]), float(sums[index]))
             self._pieces[int(numbers[index])] = piece
         labels = numbers[local]
-        columns = slice(region.x, region.x_end)
         self._join(labels[0], self._above[columns])
         if region.x:
             self._join(labels[:, 0], self._left[: region.height])
         self._above[columns] = labels[-1]
         self._left[: region.height] = labels[:, -1]
 
-    def objects(self) -> Iterator[tuple[shapely.Polygon, float]]:
-        """Yield the polygon of each object, in pixels, and its mean probability."""
-        members: dict[int, list[_Piece]] = {}
-        for number, piece in self._pieces.items():
-            members.setdefault(self._root(number), []).append(piece)
-        for pieces in members.values():
+    def finished(self, last: bool) -> Iterator[tuple[shapely.Polygon, float]]:
+        """Forget the objects that end above the next row of parts; all of them after the last row.
+
+        Yields the polygon of each, in pixels, and its mean probability.
+        """
+        rim = set() if last else {self._root(number) for number in np.unique(self._above).tolist() if number}
+        members: dict[int, list[int]] = {}
+        for number in self._pieces:
+            if (root := self._root(number)) not in rim:
+                members.setdefault(root, []).append(number)
+        for numbers in members.values():
+            pieces = [self._pieces.pop(number) for number in numbers]
+            for number in numbers:
+                del self._parent[number]
             pixels = sum(piece.pixels for piece in pieces)
             mean = sum(piece.probability for piece in pieces) / pixels
             for polygon in shapely.get_parts(shapely.union_all([piece.shape for piece in pieces])):

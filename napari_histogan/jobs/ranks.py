@@ -1,8 +1,8 @@
 """The further processes of a training on several devices: ``python -m napari_histogan.jobs.ranks RUN_DIR``.
 
 The worker of a job is the first process; it reports and writes. On one machine it starts the others itself.
-On a cluster torchrun or SLURM starts them all, each as ``histogan train-gan PROJECT ... --foreground``; the
-first then finds or makes the run folder and tells the others.
+On a cluster torchrun or SLURM starts them all, each as ``histogan train-gan PROJECT ... --foreground`` (or
+``train-segmenter``); the first then finds or makes the run folder and tells the others.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from napari_histogan.config import StageConfig, TrainGanConfig
+from napari_histogan.config import StageConfig, TrainGanConfig, TrainSegmenterConfig
 from napari_histogan.errors import Stopped
 from napari_histogan.jobs.environment import child_environment
+from napari_histogan.progress import Reporter
 from napari_histogan.project.runs import read_run_config
 from napari_histogan.project.store import Project
 
 logger = logging.getLogger("napari_histogan.jobs")
 
 GRACE_S = 30.0
+
+SharedConfig = TrainGanConfig | TrainSegmenterConfig
+"""Of the trainings that several devices can share."""
 
 
 def from_outside() -> bool:
@@ -43,7 +47,7 @@ def companions(run_dir: Path, config: StageConfig) -> Iterator[None]:
 
     Does nothing for one device, for other stages, and where torchrun or SLURM started the processes.
     """
-    count = config.devices if isinstance(config, TrainGanConfig) else 1
+    count = config.devices if isinstance(config, SharedConfig) else 1
     if count == 1 or from_outside():
         yield
         return
@@ -75,7 +79,7 @@ def companions(run_dir: Path, config: StageConfig) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def work_together(config: TrainGanConfig, allocate: Callable[[], Path], lead: Callable[[Path], int]) -> int:
+def work_together(config: SharedConfig, allocate: Callable[[], Path], lead: Callable[[Path], int]) -> int:
     """Do a training whose processes torchrun or SLURM started; every process calls this.
 
     Parameters
@@ -97,21 +101,39 @@ def work_together(config: TrainGanConfig, allocate: Callable[[], Path], lead: Ca
 
 def accompany(run_dir: Path) -> int:
     """Train as one of the further processes of a run; returns the exit code."""
-    from napari_histogan.stage_inputs import gan_inputs
     from napari_histogan.training.team import SilentReporter
-    from napari_histogan.training.train_gan import train_gan
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process is asked to stop, and tells the others
     config, reporter = read_run_config(run_dir), SilentReporter(run_dir)
-    if not isinstance(config, TrainGanConfig):
-        raise TypeError(f"{run_dir} is a run of {config.stage}")
-    try:
-        with gan_inputs(Project.open(run_dir.parent.parent), config, reporter) as inputs:
-            train_gan(inputs.patches, config, reporter, inputs.init, inputs.init_discriminator)
-    except Stopped:
-        return 0
+    project = Project.open(run_dir.parent.parent)
+    with suppress(Stopped):
+        if isinstance(config, TrainGanConfig):
+            _share_gan(project, config, reporter)
+        elif isinstance(config, TrainSegmenterConfig):
+            _share_segmenter(project, config, reporter)
+        else:
+            raise TypeError(f"{run_dir} is a run of {config.stage}")
     return 0
+
+
+def _share_gan(project: Project, config: TrainGanConfig, reporter: Reporter) -> None:
+    """Do this process's share of a generator's training."""
+    from napari_histogan.stage_inputs import gan_inputs
+    from napari_histogan.training.train_gan import train_gan
+
+    with gan_inputs(project, config, reporter) as inputs:
+        train_gan(inputs.patches, config, reporter, inputs.init, inputs.init_discriminator)
+
+
+def _share_segmenter(project: Project, config: TrainSegmenterConfig, reporter: Reporter) -> None:
+    """Do this process's share of a segmenter's training."""
+    from napari_histogan.training.train_segmenter import train_segmenter
+    from napari_histogan.training_inputs import segmenter_inputs
+
+    with segmenter_inputs(project, config, reporter) as inputs:
+        classes = project.classes
+        train_segmenter(inputs.sources, classes.num_classes, config, reporter, inputs.init, classes)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from napari_histogan import __version__
 from napari_histogan.config import STAGES, StageConfig
 from napari_histogan.errors import DAMAGE, ArtifactMissing, ConfigError, ProjectDamaged, ProjectError
 from napari_histogan.project.atomic import (
+    remove_partial,
     storage_errors,
     sync_folder,
     sync_tree,
@@ -35,6 +36,7 @@ KINDS: dict[str, str] = {
     "block_labels": "block_labels",
     "segmenter": "segmenters",
     "heatmap": "heatmaps",
+    "objects": "objects",
     "evaluation": "evaluations",
     "corrections": "corrections",
     "study": "studies",
@@ -62,7 +64,8 @@ class Parent:
     Parameters
     ----------
     id
-        An artifact's id, or "masks/0004" or "labels/corrections" for human work.
+        An artifact's id, "masks/0004" or "labels/corrections" for human work, or "file:" and the path of
+        a file outside of the project, such as outlines.
     hash
         Its content hash at that time, sha256 in hex.
     """
@@ -298,6 +301,7 @@ def draft_artifact(
     with storage_errors(root, needs_bytes, only_full=True):
         try:
             yield draft
+            remove_partial(temporary)
             _write_record(draft, kind, config, parents)
             sync_tree(temporary)
             os.rename(temporary, final)

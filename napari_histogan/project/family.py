@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from napari_histogan.project.artifacts import KINDS, Artifact
+from napari_histogan.project.outside_files import PREFIX
 
 ContentHash = Callable[[str], str | None]
 """Gives the present hash of an id, of an artifact or of human work; None if it is gone."""
@@ -97,8 +98,12 @@ def _reason(
         item = by_id.get(parent.id)
         if item is None:
             now = present(parent.id)
+            outside = parent.id.startswith(PREFIX)
+            if outside and now is None:
+                continue  # a project that was moved keeps its results
             if now != parent.hash:
-                changed = "changed since" if parent.id.startswith("labels/") else "was painted on since"
+                kept = outside or parent.id.startswith("labels/")
+                changed = "changed since" if kept else "was painted on since"
                 return f"{parent.id} {'is gone' if now is None else changed}"
         elif item.kind != artifact.kind and newest[item.kind].id not in {item.id, *own}:
             return f"{newest[item.kind].id} is newer than {item.id}"

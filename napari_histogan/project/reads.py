@@ -26,6 +26,7 @@ _NAMED_BY_FIELD = {
     "mix_samples": ("samples",),
     "synthesize_dataset": ("pixel_classifier",),
     "predict_heatmap": ("segmenter",),
+    "detect_objects": ("heatmap",),
     "evaluate": ("heatmap",),
 }
 """Fields that name an artifact of the kind of the same name; empty takes the newest."""

@@ -20,7 +20,7 @@ from napari_histogan.errors import (
 )
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.progress import Reporter
-from napari_histogan.project import runs, slide_list
+from napari_histogan.project import outside_files, runs, slide_list
 from napari_histogan.project.artifacts import (
     KINDS,
     Artifact,
@@ -363,6 +363,8 @@ class Project:
         """Return the present content hash of an artifact or of human work; None if it is gone."""
         if identity.startswith("labels/"):
             return _hash_of_labels(self, identity)
+        if identity.startswith(outside_files.PREFIX):
+            return outside_files.present_hash(identity)
         if identity.startswith("masks/"):
             return self.masks(identity).content_hash()
         return next((a.hash for a in self.artifacts() if a.id == identity), None)

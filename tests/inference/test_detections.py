@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +128,41 @@ def test_unknown_classes_and_settings_are_refused(tmp_path: Path) -> None:
         find_objects(heat, 3)
     with pytest.raises(ConfigError, match="threshold"):
         DetectionSettings(threshold=0)
+
+
+def test_objects_are_finished_as_soon_as_no_part_below_can_touch_them(tmp_path: Path) -> None:
+    gland = np.zeros((400, 200), np.uint8)
+    gland[disk((400, 200), 40, 60, 20)] = 100
+    gland[60:, 150:160] = 100
+    seen: list[float] = []
+    found = find_objects(heatmap(tmp_path, gland), 2, SHARP, part_px=50, seen=seen.append)
+    assert [round(d.area_um2) for d in found] == [4 * disk((400, 200), 40, 60, 20).sum(), 4 * 340 * 10]
+    assert seen == pytest.approx(np.arange(1, 33) / 32)
+
+
+LARGE = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np, zarr
+from napari_histogan.geometry import Size
+from napari_histogan.inference.detections import find_objects
+from napari_histogan.slides.zarr_pyramid import PyramidWriter, open_pyramid
+
+path = Path(sys.argv[1])
+PyramidWriter(path, Size(8192, 60_000), ("tissue", "gland"), np.uint8, mpp=0.5).close()
+level = zarr.open_array(path / "0", mode="r+")
+for x in range(0, 60_000, 6000):
+    level[1, 4200:4300, x : x + 6000] = 90  # one object through all columns of parts
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = find_objects(open_pyramid(path), 2, part_px=1024)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"areas": [d.area_um2 for d in found], "mb": (after - before) / 1024}))
+"""
+
+
+def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LARGE, str(tmp_path / "map.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    said = json.loads(done.stdout)
+    assert said["areas"] == [60_000 * 100 * 0.25]
+    assert said["mb"] < 150  # one class of the map alone has 470 MB

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from napari_histogan.config import TrainGanConfig, dump_config
+from napari_histogan.config import TrainGanConfig, TrainSegmenterConfig, dump_config
 from napari_histogan.jobs.runner import run_job_and_wait
 from napari_histogan.models.generator_file import load_generator
+from napari_histogan.models.segmenter import load_segmenter
 from napari_histogan.project.store import Project
 
 CONFIG = TrainGanConfig(
@@ -65,3 +66,23 @@ def test_torchrun_starts_one_run_of_two_processes(tiny_project_copy, tmp_path):
     project = Project.open(project.root)
     assert len(project.runs()) == before + 1
     assert len(project.artifacts("generator")) == made + 1
+
+
+NET = TrainSegmenterConfig(
+    steps=4, batch=4, devices=2, width=4, depth=2, threads=2, device="cpu", precision="float32"
+)
+
+
+def test_a_segmenter_is_trained_on_two_devices(tiny_project_copy):
+    pytest.importorskip("lightning_fabric")
+    project = tiny_project_copy
+    before = len(project.artifacts("segmenter"))
+    status = run_job_and_wait(project.root, NET)
+    assert status.state == "done", status.error
+    project = Project.open(project.root)
+    (made,) = project.artifacts("segmenter")[before:]
+    assert made.config["devices"] == 2
+    assert tuple(load_segmenter(made.path)[1].class_names) == tuple(project.classes.names)
+    log = (project.runs()[-1] / "log.txt").read_text()
+    assert "MEMBER: 1/2" in log
+    assert "MEMBER: 2/2" in log
