@@ -20,12 +20,12 @@ class TrainPixelClassifierConfig(StageConfig):
         "plain": {},
         # 100 passes of 64 pixels are about the 100,000 steps that HDGAN's published code makes.
         "datasetgan": {
-            "hidden": (128, 32), "directions": 0, "epochs": 100, "batch": 64, "learning_rate": 1e-3,
-            "weight_decay": 0.0, "balance": False,
+            "hidden": (128, 32), "directions": 0, "shared_directions": 0, "epochs": 100, "batch": 64,
+            "learning_rate": 1e-3, "weight_decay": 0.0, "balance": False,
         },
         "hdgan": {
-            "hidden": (128, 32), "blocks": 5, "directions": 0, "epochs": 100, "batch": 64,
-            "learning_rate": 1e-4, "weight_decay": 0.0, "patience": 20, "split": "16/4/16",
+            "hidden": (128, 32), "blocks": 5, "directions": 0, "shared_directions": 0, "epochs": 100,
+            "batch": 64, "learning_rate": 1e-4, "weight_decay": 0.0, "patience": 20, "split": "16/4/16",
         },
     }  # fmt: skip
 
@@ -36,6 +36,13 @@ class TrainPixelClassifierConfig(StageConfig):
         256,
         "Train on so many leading directions of the features: several times faster, and the finished nets "
         "read all channels; 0 trains on every channel.",
+        ge=0,
+        le=4096,
+    )
+    shared_directions: int = more(
+        96,
+        "Bring the first layers of the finished nets down to so many directions that they share, those in "
+        "which their answers to painted pixels vary most: labeling takes half the time; 0 leaves them.",
         ge=0,
         le=4096,
     )

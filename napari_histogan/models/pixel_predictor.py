@@ -1,11 +1,12 @@
 """Label images quickly with a trained pixel classifier.
 
-The first layer of all members is one projection of the native maps; the later layers follow band by band.
+The first layers of all members are one projection of the native maps.  Where they share a few directions,
+only as many numbers a pixel are upsampled, and the members' layers follow from these, band by band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .pixel_classifier import PixelClassifier
 
 BAND_PIXELS, BAND_ROWS, MAX_BAND_PIXELS = 4096, 32, 65536  # least, for speed; and most, for memory
+NARROW_BAND_PIXELS = 16384
+_NO_PART = 1e-10
+"""Of the greatest squared singular value; float32 leaves about 1e-14 where there is nothing."""
 
 
 class Prediction(NamedTuple):
@@ -60,19 +64,20 @@ class PixelPredictor:
         spec = classifier.spec
         self.spec, self.dtype = spec, dtype
         weights, biases = classifier.folded()
-        # Members side by side share a block-diagonal product.  In bfloat16 two at a time are fastest: the
-        # multiplications by zero cost less than the narrowness of one; in float32 one is.
-        self._together = 2 if dtype == torch.bfloat16 else 1
+        first = weights[0].permute(1, 0, 2).reshape(spec.layout.channels, -1)
+        shared = shared_directions(first)
+        # Members side by side share a block-diagonal product.  In bfloat16 two at a time are fastest if each
+        # reads all channels: the multiplications by zero cost less than the narrowness of one.
+        self._together = 2 if dtype == torch.bfloat16 and shared is None else 1
+        self._spread: list[tuple[Tensor, Tensor]] = []
+        bias, piece = biases[0].reshape(-1), self._together * weights[0].shape[2]
+        if shared is not None:
+            first, spread = first @ shared, shared.to(dtype)
+            members = zip(spread.split(piece), bias.to(dtype).split(piece), strict=True)
+            self._spread = [(rows.contiguous(), shift) for rows, shift in members]
+            bias, piece = bias.new_zeros(first.shape[1]), first.shape[1]
         self.projection = HypercolumnProjection(
-            spec.layout,
-            weights[0].permute(1, 0, 2).reshape(spec.layout.channels, -1),
-            biases[0].reshape(-1),
-            classifier.mean,
-            classifier.std,
-            spec.interpolation,
-            dtype,
-            fuse,
-            self._together * weights[0].shape[2],
+            spec.layout, first, bias, classifier.mean, classifier.std, spec.interpolation, dtype, fuse, piece
         )
         self._layers = [self._ready(w, b) for w, b in zip(weights[1:], biases[1:], strict=True)]
 
@@ -110,7 +115,8 @@ class PixelPredictor:
         labels = torch.empty(n, size, size, dtype=torch.uint8, device=device)
         uncertainty = torch.empty(n, size, size, device=device)
         means = torch.empty(n, k if probabilities else 0, size, size, device=device)
-        pixels = min(max(BAND_PIXELS, BAND_ROWS * size), MAX_BAND_PIXELS)
+        least = NARROW_BAND_PIXELS if self._spread else BAND_PIXELS
+        pixels = min(max(least, BAND_ROWS * size), MAX_BAND_PIXELS)
         for band in self.projection.bands(n, pixels if device.type == "cpu" else MAX_BAND_PIXELS):
             at = (slice(band.first, band.last), slice(band.top, band.bottom))
             mean, js = ensemble_statistics(self._logits(levels, band))
@@ -123,7 +129,13 @@ class PixelPredictor:
 
     def _logits(self, levels: dict[int, Tensor], band: Band) -> Tensor:
         """Return the logits (M, K, P) float32 of a band."""
-        groups = [self._rest(h, number) for number, h in enumerate(self.projection.pieces(levels, band))]
+        hidden: Iterable[Tensor]
+        if self._spread:
+            shared = self.projection(levels, band)
+            hidden = (F.linear(shared, *member) for member in self._spread)
+        else:
+            hidden = self.projection.pieces(levels, band)
+        groups = [self._rest(h, number) for number, h in enumerate(hidden)]
         return torch.cat(groups).view(self.spec.members, self.spec.num_classes, -1)
 
     def _rest(self, h: Tensor, group: int) -> Tensor:
@@ -135,6 +147,31 @@ class PixelPredictor:
             h = _relu(F.linear(h, *layer[group]))
         weight, bias = self._layers[-1][group]
         return torch.addmm(bias[:, None], weight, h.t()).float()
+
+
+def shared_directions(weight: Tensor) -> Tensor | None:
+    """Find the few directions of the outputs in which first layers differ at all.
+
+    Parameters
+    ----------
+    weight
+        (C, W) float32: the first layers of all members side by side.
+
+    Returns
+    -------
+    Tensor or None
+        (W, D) float32 with orthonormal columns S, such that ``weight @ S @ S.T`` is ``weight`` but for
+        rounding; None if D is C, or more than W / 2: nothing would be gained.
+    """
+    turned = weight.shape[0] < weight.shape[1]  # the smaller of W'W and WW' tells as much
+    rows = weight.double().t() if turned else weight.double()
+    values, vectors = torch.linalg.eigh(rows.t() @ rows)
+    there = values > _NO_PART * values[-1]
+    found = int(there.sum())
+    if found == 0 or found == weight.shape[0] or 2 * found > weight.shape[1]:
+        return None
+    vectors = vectors[:, there]
+    return (torch.linalg.qr(rows @ vectors).Q if turned else vectors).float().contiguous()
 
 
 def _block_diagonal(weight: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from napari_histogan.models.pixel_classifier import PixelClassifier
 
 ROWS = 4096
 """Pixels that the directions are found from."""
@@ -68,3 +70,35 @@ def project_rows(x: Tensor, basis: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     for first in range(0, len(x), _CHUNK):
         out[first : first + _CHUNK] = (x[first : first + _CHUNK] @ scaled).float() - shift
     return out
+
+
+@torch.no_grad()
+def share_directions(net: PixelClassifier, x: Tensor, count: int, seed: int = 0) -> None:
+    """Bring the first layers of all members down to a few directions that they share.
+
+    Of all layers of rank ``count`` the ones whose answers to these features are closest to the old, by least
+    squares: the old answers' principal components, with the old mean.
+
+    Parameters
+    ----------
+    net
+        Its first weights (M, D, H) and biases are changed, if ``count`` is less than D and M H.
+    x
+        (P, D) what the nets read; at most ``ROWS`` of them are looked at.
+    count
+        Directions wanted.
+    seed
+        Of the choice of rows.
+    """
+    members, inputs, width = net.weights[0].shape
+    if count >= min(inputs, members * width):
+        return
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:ROWS].sort().values
+    flat = net.weights[0].permute(1, 0, 2).reshape(inputs, -1)
+    answers = (x[rows.to(x.device)].float() @ flat).double()
+    mean = answers.mean(dim=0)
+    vectors = torch.linalg.eigh((answers - mean).t() @ (answers - mean)).eigenvectors[:, -count:].float()
+    lost = mean.float() - (mean.float() @ vectors) @ vectors.t()
+    shared = ((flat @ vectors) @ vectors.t()).view(inputs, members, width).permute(1, 0, 2)
+    net.weights[0] = nn.Parameter(shared.contiguous())
+    net.biases[0] = nn.Parameter(net.biases[0] + lost.view(members, width))

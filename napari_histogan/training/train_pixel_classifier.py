@@ -31,7 +31,7 @@ from napari_histogan.progress import Reporter
 from .checkpoint import CheckpointStore
 from .classifier_judgement import judge_images, validate_members
 from .feature_cache import FeatureCache
-from .feature_subspace import leading_directions, project_rows
+from .feature_subspace import leading_directions, project_rows, share_directions
 from .image_split import split_images
 from .labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels
 
@@ -279,6 +279,8 @@ def fit_pixel_classifier(
         if stop:
             raise Stopped(f"stopped after pass {epoch}")
     net.load_state_dict(best)
+    if config.shared_directions:
+        share_directions(net, x, config.shared_directions, config.seed)
     _lift(net, basis)
     reporter.progress(config.epochs, config.epochs, "passes", _PHASE)
     return FittedClassifier(net.cpu().eval(), validation, epoch, best_epoch)

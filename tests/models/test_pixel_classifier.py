@@ -109,6 +109,22 @@ def test_probabilities_can_be_left_out() -> None:
     torch.testing.assert_close(predictor(maps, probabilities=False).uncertainty, predictor(maps).uncertainty)
 
 
+@torch.no_grad()
+def test_nets_that_share_few_directions_are_labelled_through_these() -> None:
+    maps = generated()
+    net = classifier(maps)
+    basis = torch.linalg.qr(torch.randn(net.spec.layout.channels, 9)).Q
+    net.weights[0].copy_(basis @ (basis.t() @ net.weights[0]))
+    predictor = PixelPredictor(net)
+    assert predictor.projection.width == 9
+    found = predictor(maps)
+    # The plain way, pixel by pixel: every member's own product of all channels.
+    columns = upsample_and_concatenate(maps, 32).permute(0, 2, 3, 1).flatten(0, 2)
+    plain = net(net.standardize(columns)).softmax(2).mean(0).view(3, 32, 32, -1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found.probabilities, plain, rtol=1e-4, atol=1e-5)
+    assert PixelPredictor(classifier(maps)).projection.width == net.spec.members * net.spec.hidden[0]
+
+
 @pytest.mark.parametrize("preset", ["plain", "hdgan"])
 def test_round_trip(tmp_path: Path, preset: Preset) -> None:
     maps = generated()

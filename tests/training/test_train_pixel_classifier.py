@@ -23,11 +23,10 @@ from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
 from napari_histogan.models.hypercolumns import upsample_and_concatenate
 from napari_histogan.models.noise import noise_maps, noise_rows
-from napari_histogan.models.pixel_classifier import load_pixel_classifier
+from napari_histogan.models.pixel_classifier import PixelPredictor, load_pixel_classifier
 from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.feature_cache import FeatureCache
-from napari_histogan.training.feature_subspace import leading_directions
 from napari_histogan.training.image_split import hold_out, split_images
 from napari_histogan.training.labelled_pixels import choose_pixels, collect_pixels
 from napari_histogan.training.train_pixel_classifier import (
@@ -381,17 +380,6 @@ def test_presets_set_the_papers_numbers_where_nothing_is_given() -> None:
     assert make_config(TrainPixelClassifierConfig, hdgan.model_dump()) == hdgan
 
 
-def test_directions_span_what_the_features_hold() -> None:
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(500, 12, generator=g) @ torch.randn(12, 80, generator=g)
-    basis = leading_directions(x, 12)
-    torch.testing.assert_close(basis.t() @ basis, torch.eye(12), rtol=0, atol=1e-4)
-    torch.testing.assert_close(x @ basis @ basis.t(), x, rtol=1e-3, atol=1e-3)
-    energy = (x @ basis).square().sum(0)
-    assert (energy[:-1] >= energy[1:]).all()
-    assert torch.equal(leading_directions(x, 12), basis)
-
-
 def test_nets_trained_on_directions_do_as_well_as_on_all_channels(
     generator: Generator, tmp_path: Path
 ) -> None:
@@ -408,6 +396,22 @@ def test_nets_trained_on_directions_do_as_well_as_on_all_channels(
         assert net.weights[0].shape[1] == net.spec.layout.channels > 48
         accuracy[count] = json.loads((folder / "classifier.json").read_text())["validation"]["pixel_accuracy"]
     assert accuracy[48] > accuracy[0] - 0.05
+
+
+def test_finished_nets_share_directions(generator: Generator, tmp_path: Path) -> None:
+    painted, accuracy = samples(generator, 8), {}
+    for count in (0, 24):
+        folder = train_pixel_classifier(
+            generator,
+            painted,
+            CLASSES,
+            config(shared_directions=count, seed=3),
+            QuietReporter(tmp_path / str(count)),
+        )
+        accuracy[count] = json.loads((folder / "classifier.json").read_text())["validation"]["pixel_accuracy"]
+    net = load_pixel_classifier(folder)
+    assert PixelPredictor(net).projection.width == 24
+    assert accuracy[24] == pytest.approx(accuracy[0], abs=0.03)
 
 
 def test_cached_features_give_the_same_classifier(
