@@ -250,7 +250,8 @@ def describe(error: BaseException) -> dict[str, str]:
         return {"type": kind, "message": str(error)}
     text = str(error).lower()
     # torch reports a full device by a class of its own and a full host by a RuntimeError.
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
+    scarce = any(words in text for words in ("can't allocate memory", "can't start new thread"))
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or scarce:
         return {"type": "OutOfMemory", "message": OUT_OF_MEMORY}
     if isinstance(error, ModuleNotFoundError):
         message = f"a part of the program is not installed: {error}. What to do: install it, then resume"

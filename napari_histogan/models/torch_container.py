@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from napari_histogan.errors import CheckpointError
+from napari_histogan.errors import DAMAGE, CheckpointError
 from napari_histogan.models.pickle_records import Global, Name, Storage, refuse
 from napari_histogan.models.safe_pickle import read_pickle
 
@@ -130,7 +130,7 @@ def _read_zip(data: bytes) -> Any:
             raise refuse(f"the part {name!s:.60} in it is missing or compressed")
         try:
             return archive.read(info)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        except (zipfile.BadZipFile, *DAMAGE) as error:
             raise CheckpointError(f"the part {name} is damaged ({error})", "", "copy it again") from error
 
     contents: dict[str, Storage] = {}

@@ -28,6 +28,7 @@ from napari_histogan.project.backup_samples import (
     places_of_masks,
     refuse_other_samples,
 )
+from napari_histogan.project.cleaning import remove_abandoned
 from napari_histogan.project.corrections import CORRECTIONS, Correction, correction_from
 from napari_histogan.project.document import FILE
 from napari_histogan.project.locks import now
@@ -95,6 +96,7 @@ def back_up(project: Project, target: Path, force: bool = False) -> int:
     files = _label_files(project.root)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(target)
         temporary = temporary_sibling(target)
         try:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:

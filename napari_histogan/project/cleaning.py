@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from napari_histogan.errors import ProjectDamaged
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.atomic import TEMPORARY, storage_errors
+from napari_histogan.project.calibrations import CALIBRATIONS
 from napari_histogan.project.corrections import CORRECTIONS
 from napari_histogan.project.locks import FOLDER as LOCKS
 from napari_histogan.project.locks import ProjectLock
@@ -51,8 +53,9 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
     """Return what can be removed from a project.
 
     Half-written files of processes that ended; checkpoints of runs whose result is there;
-    numbers that were claimed by a process that ended.  While another machine works in the
-    project, half-written things stay: whether its processes live cannot be seen from here.
+    numbers that were claimed, and names of lock holders, of a process that ended.  While
+    another machine works in the project, half-written things stay: whether its processes
+    live cannot be seen from here.
 
     Parameters
     ----------
@@ -72,7 +75,9 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
             if status.ended_well and (not status.artifact or (root / status.artifact).is_dir()):
                 found += [
                     Leftover(path, "a checkpoint of a finished run", _size(path))
-                    for path in sorted((run / "checkpoints").glob("*"))
+                    for folder in _folders_of(run)
+                    if folder.name == "checkpoints"
+                    for path in sorted(folder.iterdir())
                 ]
     claims = root / LOCKS / "numbers"
     if claims.is_dir():
@@ -81,6 +86,9 @@ def leftovers(root: Path, settled_s: float = SETTLED_S) -> list[Leftover]:
             for path in sorted(claims.iterdir())
             if _age(path) >= settled_s
         ]
+    for told in sorted((root / LOCKS).glob("*.json")):
+        if _age(told) >= settled_s and not ProjectLock(root, told.stem, "").is_held():
+            found.append(Leftover(told, "names the holder of a lock that nobody holds", _size(told)))
     return found
 
 
@@ -121,13 +129,29 @@ def remove(found: list[Leftover]) -> int:
 
 def _half_written(root: Path) -> Iterator[Path]:
     """Yield temporary files and folders in every place where the program makes them."""
-    places = [root, root / RUNS, root / LOCKS, root / CORRECTIONS, *run_folders(root)]
+    places = [root, root / RUNS, root / LOCKS, root / CORRECTIONS, root / CALIBRATIONS]
     places += [root / folder for folder in KINDS.values()]
     places += sorted((root / MASKS).glob("*")) + sorted((root / MASKS).glob("*/history/*"))
-    places += [run / name for run in run_folders(root) for name in ("checkpoints", "previews")]
+    places += [folder for run in run_folders(root) for folder in _folders_of(run)]
     for place in places:
         if place.is_dir():
             yield from sorted(path for path in place.iterdir() if TEMPORARY in path.name)
+
+
+def _folders_of(run: Path) -> list[Path]:
+    """Return a run folder and those within, such as of the parts of a study; the inside of arrays is none."""
+    found = []
+    for folder, inner, _ in os.walk(run):
+        inner[:] = sorted(name for name in inner if not name.endswith(".zarr") and TEMPORARY not in name)
+        found.append(Path(folder))
+    return found
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove what processes that have ended left half written of one file, wherever it lies."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}{TEMPORARY}*"):
+        if not _in_use(path, settled_s=0.0):
+            path.unlink(missing_ok=True)
 
 
 def _in_use(path: Path, settled_s: float) -> bool:

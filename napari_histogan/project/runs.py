@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -46,7 +47,7 @@ class JobStatus:
         "queued" (not begun, or waiting for another job), "running", "stopped" (can go on),
         "done", or "failed" (can go on too).
     pid, pid_started, host
-        The process that works, when it began (seconds since the epoch), and on which machine.
+        The process that works, when it began (see :func:`process_started`), and on which machine.
     created, started, heartbeat, ended
         UTC, ISO 8601; ``heartbeat`` in seconds since the epoch.
     error
@@ -78,10 +79,16 @@ class JobStatus:
 
 
 def process_started(pid: int) -> float | None:
-    """Return when a living process began, in seconds since the epoch; None if there is none."""
+    """Return when a living process began, or None if there is none.
+
+    In seconds since the system started on Linux, where the time of day would move with the clock; since
+    the epoch elsewhere.
+    """
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.create_time() - (psutil.boot_time() if sys.platform == "linux" else 0.0)
     except psutil.Error:
         return None
 

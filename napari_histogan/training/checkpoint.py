@@ -101,7 +101,7 @@ class CheckpointStore:
         """Return the scores of the checkpoints by their steps, as far as they are known."""
         try:
             content = json.loads((self.folder / _SCORES).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except DAMAGE:
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -178,9 +178,9 @@ class CheckpointStore:
         try:
             content = json.loads((self.folder / _BEST).read_text(encoding="utf-8"))
             step, score = int(content["step"]), float(content["score"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return (step, score) if self._path(step).exists() else None
+        except DAMAGE:
             return None
-        return (step, score) if self._path(step).exists() else None
 
     def _prune(self, saved: int) -> None:
         """Drop what is older than the newest few up to the step just saved, and damaged ones after it."""
@@ -236,7 +236,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise OSError if a checkpoint reads back otherwise than it was written; torch alone would not see it."""
+    """Raise OSError if a checkpoint is not what was written; torch would read on."""
     if not path.exists():
         raise FileNotFoundError(f"there is no {path.name}")
     if not _is_whole(path):

@@ -349,8 +349,9 @@ def test_of_several_who_resume_a_job_at_once_one_starts_it(project: Project, sta
     until(lambda: steps(job), "a step")
     job.request_stop()
     assert job.wait(30).state == "stopped"
-    code = f"from napari_histogan.jobs.runner import resume_job; resume_job(r'{job.run_dir}', pipeline=r'{stages}')"
-    others = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    code = "import sys; from napari_histogan.jobs.runner import resume_job as go; "
+    code += "go(sys.argv[1], pipeline=sys.argv[2])"
+    others = [subprocess.Popen([sys.executable, "-c", code, str(job.run_dir), stages]) for _ in range(4)]
     assert [other.wait(60) for other in others] == [0, 0, 0, 0]
     until(lambda: job.status().state == "running", "the worker")
     starts = (job.run_dir / "events.jsonl").read_text().count('"state": "running"')

@@ -88,6 +88,18 @@ def test_numbers_claimed_by_nobody_go(project: Project) -> None:
     assert not claim.exists()
 
 
+def test_the_name_of_who_held_a_lock_goes_with_him(project: Project) -> None:
+    told = project.root / ".locks" / "jobs.json"
+    with project.job_lock("train_gan"):
+        assert leftovers(project.root, settled_s=0) == []
+        name = told.read_bytes()
+    assert not told.exists()
+    told.write_bytes(name)  # as a killed process leaves it
+    assert leftovers(project.root) == []
+    remove(leftovers(project.root, settled_s=0))
+    assert not told.exists()
+
+
 def test_nothing_half_written_goes_while_another_machine_works(project: Project, killed: Path) -> None:
     run = project.new_run(TrainGanConfig())
     far = replace(read_status(run), state="running", host="elsewhere", pid=1, heartbeat=time.time())

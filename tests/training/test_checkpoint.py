@@ -128,5 +128,16 @@ def test_a_checkpoint_of_another_version_says_so(tmp_path):
     store.save(1, {"weights": 1})
     state = store.load_latest().state
     assert state == {"weights": 1}
-    with pytest.raises(CheckpointError, match="does not hold 'best_score'; another version.*anew"):
+    with pytest.raises(CheckpointError, match=r"does not hold 'best_score'; another version.*anew"):
         state["best_score"]
+
+
+@pytest.mark.parametrize(
+    "note", ['{"step": 1e999, "score": 1}', "[" * 100_000, '{"step": 1e300, "score": 1}', "7"]
+)
+def test_a_damaged_note_of_the_best_checkpoint_counts_as_none(tmp_path, note):
+    store = CheckpointStore(tmp_path)
+    store.save(1, {"x": 1}, score=0.5)
+    (tmp_path / "best.json").write_text(note)
+    assert store.best() is None
+    assert store.load_latest().step == 1
