@@ -73,7 +73,7 @@ class PixelPredictor:
         bias, piece = biases[0].reshape(-1), self._together * weights[0].shape[2]
         if shared is not None:
             first, spread = first @ shared, shared.to(dtype)
-            members = zip(spread.split(piece), bias.to(dtype).split(piece), strict=True)
+            members = zip(torch.split(spread, piece), torch.split(bias.to(dtype), piece), strict=True)
             self._spread = [(rows.contiguous(), shift) for rows, shift in members]
             bias, piece = bias.new_zeros(first.shape[1]), first.shape[1]
         self.projection = HypercolumnProjection(
@@ -171,7 +171,8 @@ def shared_directions(weight: Tensor) -> Tensor | None:
     if found == 0 or found == weight.shape[0] or 2 * found > weight.shape[1]:
         return None
     vectors = vectors[:, there]
-    return (torch.linalg.qr(rows @ vectors).Q if turned else vectors).float().contiguous()
+    shared: Tensor = torch.linalg.qr(rows @ vectors).Q if turned else vectors
+    return shared.float().contiguous()
 
 
 def _block_diagonal(weight: Tensor) -> Tensor:
