@@ -71,12 +71,14 @@ def roc_curve(
     malign: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return false and true positive rates from the strictest threshold to the loosest, with both ends."""
-    malign = np.asarray(malign, bool)
-    thresholds = np.unique(scores)[::-1]
-    chosen = np.asarray(scores)[None] >= thresholds[:, None]
-    false = (chosen & ~malign).sum(axis=1) / max(1, int((~malign).sum()))
-    true = (chosen & malign).sum(axis=1) / max(1, int(malign.sum()))
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
+    order = np.argsort(scores)[::-1]
+    sorted_scores, sorted_malign = np.asarray(scores)[order], np.asarray(malign, bool)[order]
+    # Scores that are equal pass a threshold together.
+    last = np.flatnonzero(np.append(np.diff(sorted_scores) != 0, True)) if len(order) else order
+    true, false = (np.cumsum(kind)[last] for kind in (sorted_malign, ~sorted_malign))
+    return tuple(  # type: ignore[return-value]
+        np.concatenate([[0.0], found / max(1, int(found.max(initial=0)))]) for found in (false, true)
+    )
 
 
 def slide_auc(

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over blocks.
+"""How sure a figure is: bootstrap over blocks, and Welch's t-test between runs of two methods.
 
 Neighboring pixels are alike, so resampling pixels would give intervals that are far too
 narrow.  Blocks of tissue, patches, or slides are resampled instead.
@@ -6,12 +6,13 @@ narrow.  Blocks of tissue, patches, or slides are resampled instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Figure = Callable[[NDArray[Any]], NDArray[np.float64]]
 """Maps counts ``(..., a, b)`` to figures ``(...)`` or ``(..., K)``; see :mod:`napari_histogan.metrics`."""
@@ -34,6 +35,45 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Welch:
+    """Welch's t-test of two sets of runs.
+
+    Attributes
+    ----------
+    difference
+        Mean of the first less mean of the second.
+    low, high
+        Ends of the difference's 95 % interval.
+    p
+        How likely so large a difference would be if the means were the same (two-sided).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
+    """Compare the means of independent runs, such as AUCs over seeds, without assuming equal variances.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two runs of either.
+
+    Reference: B. L. Welch: "The generalization of Student's problem when several different population
+    variances are involved", Biometrika 34 (1947).
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"{len(first)} and {len(second)} runs have no variance: each needs two or more")
+    found = stats.ttest_ind(first, second, equal_var=False)
+    interval = found.confidence_interval(0.95)
+    difference = float(np.mean(first) - np.mean(second))
+    return Welch(difference, float(interval.low), float(interval.high), float(found.pvalue))
 
 
 def bootstrap(

@@ -1,4 +1,4 @@
-"""What a patch classifier sees of a picture: one of its colors or stains, with or without equalized contrast."""
+"""What a patch classifier sees of a picture: a color or a stain, with or without equalized contrast."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import backward
 
 from napari_histogan.config import TrainSegmenterConfig
@@ -214,7 +214,7 @@ def _load_init(net: SegmenterNet, init: Path, mpp: float, reporter: Reporter) ->
 
 
 @torch.no_grad()
-def move_average(averaged: SegmenterNet, net: SegmenterNet, decay: float) -> None:
+def move_average(averaged: nn.Module, net: nn.Module, decay: float) -> None:
     """Move the averaged weights and batch statistics toward those of the net."""
     for mean, value in zip(averaged.state_dict().values(), net.state_dict().values(), strict=True):
         if mean.is_floating_point():

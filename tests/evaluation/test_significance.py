@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from napari_histogan import metrics
-from napari_histogan.evaluation.significance import bootstrap, bootstrap_difference
+from napari_histogan.evaluation.significance import bootstrap, bootstrap_difference, welch
 
 
 def two_class_blocks(rights: np.ndarray, pixels: int = 100) -> np.ndarray:
@@ -70,3 +71,19 @@ def test_a_figure_that_is_never_defined_has_no_interval() -> None:
 def test_other_blocks_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="not the same blocks"):
         bootstrap_difference(np.zeros((3, 2, 2)), np.zeros((4, 2, 2)), metrics.pixel_accuracy)
+
+
+def test_welch_is_the_textbook_s_and_tells_equal_means_from_different_ones():
+    # By the formulas of Welch and Satterthwaite.
+    first, second = [20.1, 20.9, 21.5, 20.8, 20.8], [18.0, 25.4, 23.1, 20.3, 23.8]
+    found = welch(first, second)
+    assert found.difference == pytest.approx(np.mean(first) - np.mean(second))
+    a, b = (np.var(v, ddof=1) / len(v) for v in (first, second))
+    t = found.difference / np.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / 4 + b**2 / 4)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom))
+    assert found.high - found.difference == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(a + b))
+    assert found.low < 0 < found.high
+    assert welch([0.9, 0.91, 0.9], [0.8, 0.81, 0.8]).p < 1e-3
+    with pytest.raises(ValueError, match="2 and 1 runs"):
+        welch([1.0, 2.0], [1.0])

@@ -1,4 +1,4 @@
-"""Middles of patches: on the skeleton, away from the object, inside the view; equal shares; clear refusals."""
+"""Middles of patches lie on the skeleton, away from the object, inside the view; shares are equal."""
 
 from __future__ import annotations
 
