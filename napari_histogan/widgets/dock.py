@@ -1,4 +1,4 @@
-"""The main dock: start page, or head and five tabs."""
+"""The main dock: start page, or head and tabs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedWidget, QTabWidget, QVBoxLayout, QWidget
 
+from napari_histogan.widgets.block_panel import BlockPanel
 from napari_histogan.widgets.correct_panel import CorrectPanel
 from napari_histogan.widgets.demo_project import start_demo
 from napari_histogan.widgets.paint_panel import PaintPanel
@@ -20,10 +21,11 @@ from napari_histogan.widgets.session_view import SessionView, main_window_of
 from napari_histogan.widgets.slides_panel import SlidesPanel
 from napari_histogan.widgets.start_page import StartPage
 from napari_histogan.widgets.train_panel import TrainPanel
+from napari_histogan.widgets.weak_panel import WeakPanel
 
 PLUGIN = "napari-histogan"
 GALLERY = "Samples"
-TABS = ("samples", "paint", "train", "slides", "correct")
+TABS = ("samples", "paint", "train", "slides", "correct", "blocks", "labels")
 _COLORS = {"info": "#3c6e71", "warning": "#8a6d1f", "error": "#8c3b33"}
 _INFO_MS = 8000
 _DEMO_WAIT_S = 60.0
@@ -47,7 +49,8 @@ class HistoganDock(SessionView):
         self.start_page = StartPage()
         self.header = ProjectHeader()
         self.samples, self.paint, self.train = SamplesPanel(), PaintPanel(), TrainPanel()
-        self.slides, self.correct = SlidesPanel(), CorrectPanel()
+        self.slides, self.correct, self.blocks = SlidesPanel(), CorrectPanel(), BlockPanel()
+        self.labels = WeakPanel()
         self.tabs = QTabWidget()
         for number, (panel, title) in enumerate(
             (
@@ -56,6 +59,8 @@ class HistoganDock(SessionView):
                 (self.train, "Train"),
                 (self.slides, "Slides"),
                 (self.correct, "Correct"),
+                (self.blocks, "Blocks"),
+                (self.labels, "Labels"),
             ),
             1,
         ):
@@ -121,7 +126,16 @@ class HistoganDock(SessionView):
         super().detach()
 
     def _views(self) -> tuple[SessionView, ...]:
-        return (self.header, self.samples, self.paint, self.train, self.slides, self.correct)
+        return (
+            self.header,
+            self.samples,
+            self.paint,
+            self.train,
+            self.slides,
+            self.correct,
+            self.blocks,
+            self.labels,
+        )
 
     # What people ask for
 
@@ -194,6 +208,8 @@ class HistoganDock(SessionView):
             self.slides.run()
         elif action == "look":
             self.show_tab("correct")
+        elif action in ("show_blocks", "show_labels"):
+            self.show_tab(action.removeprefix("show_"))
         elif action == "show_job":
             self.show_tab("train")
 
@@ -265,6 +281,8 @@ class HistoganDock(SessionView):
         self.paint.set_keys_enabled(name == "paint")
         self.slides.set_keys_enabled(name == "slides")
         self.correct.set_keys_enabled(name == "correct")
+        self.blocks.set_keys_enabled(name == "blocks")
+        self.labels.set_keys_enabled(name == "labels")
         self.train.set_keys_enabled(name in ("paint", "train"))
 
 
