@@ -31,7 +31,12 @@ from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideError
 from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
-from napari_histogan.evaluation.heatmap_scores import HeatmapAndOutlines, evaluate_shapes, scores_as_json
+from napari_histogan.evaluation.heatmap_scores import (
+    HeatmapAndOutlines,
+    evaluate_masked,
+    evaluate_shapes,
+    scores_as_json,
+)
 from napari_histogan.evaluation.segmentation import count_blocks, score
 from napari_histogan.inference.detected_objects import write_objects
 from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
@@ -269,7 +274,7 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
     block_px = compared.pixels(config.block_um)
     counts = count_blocks(compared.size, compared.truth, compared.percent, classes.num_classes, block_px)
     scores = score(counts.matrices(), classes.names, config.bootstrap, config.seed)
-    shapes = evaluate_shapes(compared, classes, config)
+    shapes, masked = evaluate_shapes(compared, classes, config), evaluate_masked(compared, classes, config)
     try:
         with open_entry(entry) as slide:
             pictures = worst_and_best(compared, counts, slide.read_at, reference, classes)
@@ -277,10 +282,10 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
         reporter.warn(f"the report has no pictures: {error}")
         pictures = []
     with project.new_artifact("evaluation", config, reporter, [heatmap]) as draft:
-        (draft.path / "evaluation.json").write_text(scores_as_json(scores, shapes), encoding="utf-8")
+        (draft.path / "evaluation.json").write_text(scores_as_json(scores, shapes, masked), encoding="utf-8")
         title = f"{heatmap.id} on {entry.name}"
         write_heatmap_report(draft.path / "report.html", title, scores, shapes, pictures)
-        found = {**scores.summary(), **shapes.summary()}
+        found = {**scores.summary(), **shapes.summary(), **(masked.summary() if masked else {})}
         draft.summary.update(heatmap=heatmap.id, slide=entry.name, **found)
     return draft.result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +89,19 @@ def fill(template, folder, shares):
     return path
 
 
+def evaluation_with_masked_figures(folder):
+    """Return an evaluation against a square of disc in ground, near its boundary too."""
+    features = []
+    for name, low, high in (("ground", 0, 128), ("disc", 30, 90)):
+        ring = [[low, low], [high, low], [high, high], [low, high], [low, low]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        properties = {"classification": {"name": name}}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    path = folder / "reference.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    return c.EvaluateConfig(reference=path, bootstrap=20, masked_um=BLOCK_UM)
+
+
 def test_from_labels_to_a_heatmap(project, tmp_path, slide_and_discs):
     shares = slide_and_discs[1]
     config = c.ImportBlockLabelsConfig(path=labels_csv(tmp_path, shares), block_um=BLOCK_UM)
@@ -114,6 +129,10 @@ def test_from_labels_to_a_heatmap(project, tmp_path, slide_and_discs):
     assert heatmap.parents[0].id == net.id
     assert open_pyramid(heatmap.path / "heatmap.zarr").size == Size(128, 160)
     assert net.id not in {stale.artifact.id for stale in project.stale()}
+    judged = run(project, evaluation_with_masked_figures(tmp_path))
+    assert 0 <= judged.summary["masked_iou_disc"] <= 1
+    stored = json.loads((judged.path / "evaluation.json").read_text(encoding="utf-8"))["masked"]
+    assert stored["iou"][0]["value"] == judged.summary["masked_iou_disc"]
     calibration.take_back(*next(iter(calibration.estimates())))
     told = {stale.artifact.id: stale.reason for stale in project.stale()}
     assert told[net.id] == f"{calibration.id} changed since"

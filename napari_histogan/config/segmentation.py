@@ -201,6 +201,14 @@ class EvaluateConfig(StageConfig):
         4.0, "Outlines that are at most so far apart count as the same (boundary F1).", "um", ge=0, le=1000
     )
     least_um2: float = more(0.0, "Smaller objects are left out of object F1.", "um2", ge=0)
+    masked_um: float = more(
+        0.0,
+        "Also score only the pixels so near to the true boundary, and count pieces (for sharpened masks); 0 "
+        "leaves it out.",
+        "um",
+        ge=0,
+        le=10_000,
+    )
 
 
 class MergeCorrectionsConfig(StageConfig):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan.config import EvaluateConfig
+from napari_histogan.evaluation.masked_heatmap import MaskedFigures, score_masked_heatmap
 from napari_histogan.evaluation.segmentation import BlockCounts, SegmentationScores, count_blocks, score
 from napari_histogan.evaluation.shape_scores import ShapeScores, score_shapes
 from napari_histogan.geometry import Region
@@ -114,6 +115,25 @@ def evaluate_shapes(compared: HeatmapAndOutlines, classes: ClassTable, config: E
     )
 
 
+def evaluate_masked(
+    compared: HeatmapAndOutlines, classes: ClassTable, config: EvaluateConfig
+) -> MaskedFigures | None:
+    """Return masked figures with intervals over blocks; None where the config asks for none."""
+    if not config.masked_um:
+        return None
+    return score_masked_heatmap(
+        compared.size,
+        compared.truth,
+        compared.percent,
+        classes.names,
+        mpp=compared.mpp,
+        within_um=config.masked_um,
+        block_px=compared.pixels(config.block_um),
+        resamples=config.bootstrap,
+        seed=config.seed,
+    )
+
+
 def evaluate_heatmap(
     heatmap: Path,
     reference: Sequence[Annotation],
@@ -133,9 +153,12 @@ def evaluate_heatmap(
     return score(counts.matrices(), classes.names, resamples, seed)
 
 
-def scores_as_json(scores: SegmentationScores, shapes: ShapeScores | None = None) -> str:
+def scores_as_json(
+    scores: SegmentationScores, shapes: ShapeScores | None = None, masked: MaskedFigures | None = None
+) -> str:
     """Return scores as JSON; figures that are not defined are null."""
     document = asdict(scores) | ({"shapes": asdict(shapes)} if shapes else {})
+    document |= {"masked": asdict(masked)} if masked else {}
     document["matrix"] = scores.matrix.tolist()
     return json.dumps(_without_nan(document), indent=1) + "\n"
 

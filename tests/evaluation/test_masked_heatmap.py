@@ -1,0 +1,60 @@
+"""Masked figures of a heatmap are those of its pixels, however it is cut into parts and blocks."""
+
+import numpy as np
+import pytest
+
+from napari_histogan.evaluation.masked import masked_counts, score_masked
+from napari_histogan.evaluation.masked_heatmap import score_masked_heatmap
+from napari_histogan.geometry import Size
+
+MPP = 2.0
+
+
+@pytest.fixture
+def case():
+    """Truth with a disc of class 1 in class 2, and a prediction that is a little off and has specks."""
+    y, x = np.mgrid[:120, :150]
+    truth = np.where((y - 60) ** 2 + (x - 70) ** 2 < 40**2, 1, 2).astype(np.uint8)
+    predicted = np.where((y - 57) ** 2 + (x - 74) ** 2 < 38**2, 1, 2)
+    for row, column in ((3, 3), (5, 140), (110, 20)):
+        predicted[row : row + 2, column : column + 2] = 1
+    percent = np.stack([np.where(predicted == k, 80, 20) for k in (1, 2)]).astype(np.uint8)
+    return truth, predicted, percent
+
+
+def score(truth, percent, **how):
+    return score_masked_heatmap(
+        Size(*truth.shape),
+        lambda region: truth[region.slices],
+        lambda region: percent[(slice(None), *region.slices)],
+        ("disc", "ground"),
+        mpp=MPP,
+        **{"within_um": 12.0, "block_px": 16, "resamples": 100, **how},
+    )
+
+
+@pytest.mark.parametrize("part_px", [2048, 48])
+def test_it_agrees_with_the_figures_of_a_whole_picture(case, part_px):
+    truth, predicted, percent = case
+    whole = score_masked([masked_counts(truth == 1, predicted == 1, MPP, 12.0)], resamples=0)
+    found = score(truth, percent, part_px=part_px)
+    assert found.iou[0].value == pytest.approx(whole.iou.value)
+    assert found.dice[0].value == pytest.approx(whole.dice.value)
+    assert found.iou[0].low < found.iou[0].value < found.iou[0].high
+    if part_px == 2048:
+        assert found.pieces_per_mm2[0].value == pytest.approx(whole.components_per_mm2.value)
+        assert found.summary()["masked_iou_disc"] == found.iou[0].value
+
+
+def test_pixels_without_a_reference_count_nowhere(case):
+    truth, _, percent = case
+    before = score(truth, percent)
+    percent[:, :20] = 50
+    truth[:20] = 0
+    after = score(truth, percent)
+    assert after.pieces_per_mm2[0].value < before.pieces_per_mm2[0].value, "two specks lay there"
+    truth[:] = np.where(truth == 2, 0, truth)
+    alone = score(truth, percent)
+    assert np.isnan(alone.iou[0].value), "a class without another beside it has no boundary"
+    truth[:] = 0
+    assert np.isnan(score(truth, percent).iou[0].value)
