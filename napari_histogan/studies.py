@@ -30,7 +30,7 @@ from napari_histogan.evaluation.label_efficiency import (
     summarize,
 )
 from napari_histogan.evaluation.report import write_report
-from napari_histogan.inference.heatmap import SegmenterTiles
+from napari_histogan.inference.net_tiles import SegmenterTiles
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset
 from napari_histogan.metrics import confusion_matrix
 from napari_histogan.models.device import resolve

@@ -79,7 +79,7 @@ def story(tmp_path_factory, demo_slide):
     step(c.TrainPixelClassifierConfig(members=2, epochs=2, threads=1))
     step(c.SynthesizeDatasetConfig(count=24, batch=8, shard=16, threads=1))
     step(c.TrainSegmenterConfig(steps=6, batch=8, width=4, depth=2, validate_every=3, threads=1))
-    step(c.PredictHeatmapConfig(tile_px=64, threads=1))
+    step(c.PredictHeatmapConfig(tile_px=64, threads=1, accept_far_mpp=True))
     reference = ROOT / "napari_histogan" / "demo_data" / "reference.geojson"
     step(c.EvaluateConfig(reference=reference, bootstrap=20))
     mask = np.full((40, 50), 2, np.uint8)

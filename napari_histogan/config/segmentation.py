@@ -164,6 +164,22 @@ class PredictHeatmapConfig(StageConfig):
     batch: int = more(4, "Windows per pass.", "windows", ge=1, le=1024)
     tissue_only: bool = more(False, "Skip windows without tissue.")
     flips: bool = more(False, "Average over the four mirror images.")
+    accept_far_mpp: bool = more(
+        False, "Take a slide whose resolution is more than 4 times from the segmenter's."
+    )
+    scheduler: str = more(
+        "",
+        "Address of a dask scheduler, such as tcp://host:8786, whose workers see the project's folder and "
+        "the slide, and share it; empty works in this process.",
+    )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _check_scheduler(cls, scheduler: str) -> str:
+        """Refuse what is no address."""
+        if scheduler and "://" not in scheduler:
+            raise ValueError(f"scheduler {scheduler!r} must be an address such as tcp://host:8786")
+        return scheduler
 
 
 class DetectObjectsConfig(StageConfig):

@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_histogan.config import PredictHeatmapConfig
-from napari_histogan.geometry import Region
+from napari_histogan.errors import ConfigError
+from napari_histogan.inference.net_tiles import SegmenterTiles, tiling, with_tissue
+from napari_histogan.inference.shared_slide import BANDS, fill_all, share_slide
 from napari_histogan.inference.tiles import run_tiles
-from napari_histogan.models.device import Compute, resolve
-from napari_histogan.models.segmenter import (
-    SegmenterNet,
-    fold_batch_norm,
-    load_segmenter,
-    pixels_to_input,
-)
+from napari_histogan.models.device import resolve
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.reader import SlideReader
-from napari_histogan.slides.tissue import tissue_mask
 from napari_histogan.slides.zarr_pyramid import PyramidWriter
 
 _FAR_SCALE = 4.2
-
-
-class NetTiles:
-    """A net as the tiling engine wants it.
-
-    Batch normalization is folded into the convolutions, which run in channels-last and in
-    bfloat16 where that pays; probabilities differ from float32 by less than 0.01.
-
-    Parameters
-    ----------
-    net
-        Copied; may be trained on meanwhile.
-    mpp
-        Its resolution in um/px.
-    compute
-        Device and precision.
-    flips
-        Average over the picture and its three mirror images; 4 times the work.
-    """
-
-    def __init__(self, net: SegmenterNet, mpp: float, compute: Compute, flips: bool = False) -> None:
-        self.mpp, self.num_classes = mpp, net.num_classes
-        self.margin_px, self.stride_px = net.margin_px, net.stride_px
-        self._compute, self._flips = compute, flips
-        folded = fold_batch_norm(net).to(compute.device, compute.dtype)
-        self._net = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return probabilities ``(n, K, S, S) float32`` of pixels ``(n, 3, S, S) uint8``."""
-        x = pixels_to_input(pixels.to(self._compute.device)).to(self._compute.dtype)
-        probabilities = self._probabilities(x)
-        if self._flips:
-            for axes in ((2,), (3,), (2, 3)):
-                probabilities = probabilities + self._probabilities(x.flip(axes)).flip(axes)
-            probabilities = probabilities / 4
-        return probabilities.cpu()
-
-    def _probabilities(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self._net(x)
-        return logits.float().softmax(dim=1)
-
-
-class SegmenterTiles(NetTiles):
-    """A trained segmenter on disk as the tiling engine wants it; see :class:`NetTiles`."""
-
-    def __init__(self, folder: Path, compute: Compute, flips: bool = False) -> None:
-        net, self.info = load_segmenter(folder)
-        super().__init__(net, self.info.mpp, compute, flips)
 
 
 def predict_heatmap(
@@ -91,7 +34,7 @@ def predict_heatmap(
     Parameters
     ----------
     reader
-        The slide; its resolution must be known and not much coarser than the segmenter's.
+        The slide; its resolution must be known, and not coarser than the segmenter's.
     segmenter_folder
         With ``segmenter.safetensors`` and ``segmenter.json``.
     config
@@ -112,6 +55,10 @@ def predict_heatmap(
     SlideHasNoMpp, SlideError
         The slide's resolution is unknown or too coarse; or some blocks could not be read
         (all others are written).
+    ConfigError
+        The slide is more than 4 times finer than the segmenter, and the config does not accept that.
+    JobError
+        A scheduler was asked for and does not answer, or its workers cannot do it.
     CheckpointError
         The segmenter cannot be used.
     NoTissue
@@ -119,27 +66,21 @@ def predict_heatmap(
     Stopped
         If the reporter asked for it; blocks that are done stay.
     """
-    model = SegmenterTiles(segmenter_folder, resolve(config), config.flips)
-    reader.check_resolution(model.mpp)
-    if model.mpp / reader.mpp > _FAR_SCALE:
-        reporter.warn(
-            f"{reader.path.name} has {reader.mpp:g} um/px, the segmenter was trained at {model.mpp:g} um/px; "
-            "the slide is reduced to that"
-        )
+    compute = resolve(config)
+    model = SegmenterTiles(segmenter_folder, compute, config.flips)
+    _check_resolution(reader, model.mpp, config.accept_far_mpp, reporter)
     size = reader.size_at(model.mpp)
-    wanted = _with_tissue(reader, model.mpp) if config.tissue_only else None
+    wanted = with_tissue(reader, model.mpp) if config.tissue_only else None
     writer = PyramidWriter(out, size, model.info.class_names, np.uint8, mpp=model.mpp)
     try:
-        done = run_tiles(
-            reader,
-            model,
-            writer,
-            reporter,
-            tile_px=config.tile_px,
-            overlap=config.overlap,
-            batch=config.batch,
-            wanted=wanted,
-        )
+        if config.scheduler or (reporter.run_dir / BANDS).exists():
+            fill_all(writer, reporter.run_dir / BANDS)
+        if config.scheduler:
+            precision = "bfloat16" if compute.dtype == torch.bfloat16 else "float32"
+            settled = config.model_copy(update={"precision": precision})
+            done = share_slide(reader, segmenter_folder, settled, reporter, writer, wanted)
+        else:
+            done = run_tiles(reader, model, writer, reporter, **tiling(config), wanted=wanted)
     finally:
         writer.close()
     return {
@@ -151,7 +92,16 @@ def predict_heatmap(
     }
 
 
-def _with_tissue(reader: SlideReader, mpp: float) -> Callable[[Region], bool]:
-    """Return a test for regions, in pixels of ``mpp`` um, that hold any tissue."""
-    mask = tissue_mask(reader)
-    return lambda region: mask.fraction(region, mpp) > 0
+def _check_resolution(reader: SlideReader, mpp: float, accepted: bool, reporter: Reporter) -> None:
+    """Refuse a slide that is too coarse, and one that is far too fine unless that is accepted."""
+    reader.check_resolution(mpp)
+    if mpp / reader.mpp <= _FAR_SCALE:
+        return
+    found = f"{reader.path.name} has {reader.mpp:g} um/px, the segmenter was trained at {mpp:g} um/px"
+    if not accepted:
+        raise ConfigError(
+            found,
+            "resolutions within a factor of 4",
+            "check both; if they are right and meant, set accept_far_mpp",
+        )
+    reporter.warn(f"{found}; the slide is reduced to that")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_histogan.inference.heatmap import NetTiles
+from napari_histogan.inference.net_tiles import NetTiles
 from napari_histogan.inference.tiles import TilesSummary, run_tiles
 from napari_histogan.models.device import Compute
 from napari_histogan.models.segmenter import SegmenterNet

@@ -4,7 +4,8 @@ Windows lie on one grid over the slide, whose step is a multiple of the net's st
 that every window sees the pixel grid that one pass over the whole slide would see.  Where
 windows overlap, their predictions are blended; the rim of a window, where the net lacks
 context, has weight 0.  Blocks of the output are written once, as soon as the windows over
-them are done; a run that was stopped goes on with the blocks that are missing.
+them are done; a run that was stopped goes on with the blocks that are missing.  Shares are added
+up as whole numbers, so that a block comes out the same in whichever order its windows are done.
 
 Reading runs ahead in threads, writing runs behind in one, the net runs in the caller's.
 """
@@ -34,6 +35,8 @@ _READ_THREADS = 2
 _BATCHES_AHEAD = 4
 _MOST_PENDING_WRITES = 4
 _MOST_LISTED = 20
+_UNIT = 2**22
+"""A probability of 1 as a whole number; its sums fit into 32 bits, and float32 holds them exactly."""
 
 
 class TileModel(Protocol):
@@ -103,6 +106,7 @@ def run_tiles(
     overlap: float = 0.25,
     batch: int = 4,
     wanted: Callable[[Region], bool] | None = None,
+    mine: Callable[[Region], bool] | None = None,
 ) -> TilesSummary:
     """Predict a whole slide and write percentages 0..100 as they become final.
 
@@ -122,6 +126,9 @@ def run_tiles(
     wanted
         Tells whether a region, in pixels at the model's resolution, is worth predicting;
         what is not becomes 0 in all classes.
+    mine
+        Tells which blocks to do, where several processes share a map; one of them then calls the
+        writer's ``fill_coarser``.  All if not given.
 
     Raises
     ------
@@ -131,7 +138,7 @@ def run_tiles(
         If the reporter asked for it; blocks that are done stay.
     """
     grid = WindowGrid(writer.size, tile_px, overlap, model.margin_px, model.stride_px)
-    return _TileRun(reader, model, writer, reporter, grid, batch, wanted).run()
+    return _TileRun(reader, model, writer, reporter, grid, batch, wanted, mine).run()
 
 
 @dataclass
@@ -158,10 +165,12 @@ class _TileRun:
         grid: WindowGrid,
         batch: int,
         wanted: Callable[[Region], bool] | None,
+        mine: Callable[[Region], bool] | None,
     ) -> None:
         self._reader, self._model, self._writer, self._reporter = reader, model, writer, reporter
         self._grid, self._batch = grid, batch
         self._wanted = wanted or (lambda region: True)
+        self._mine, self._alone = mine or (lambda region: True), mine is None
         self._open: dict[Window, _OpenBlock] = {}
         self._failed: list[Region] = []
         self._writes: deque[tuple[Region, Future[None]]] = deque()
@@ -195,7 +204,8 @@ class _TileRun:
                 for future in ahead:
                     future.cancel()
                 self._collect_writes(most_pending=0)
-        self._raise_failed()
+        if self._failed:
+            raise failed_blocks(self._failed, self._reader.path.name, self._model.mpp)
         seconds = time.perf_counter() - started
         return TilesSummary(len(windows), skipped, self._written, resumed, seconds, self._model_seconds)
 
@@ -203,7 +213,7 @@ class _TileRun:
         """Return the windows to predict, block by block; also how many are skipped and resumed."""
         needed: dict[Window, bool] = {}
         resumed = 0
-        for region in _blocks(self._writer):
+        for region in filter(self._mine, blocks(self._writer)):
             if self._writer.done(region):
                 resumed += 1
                 continue
@@ -250,7 +260,7 @@ class _TileRun:
         probabilities = self._model(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         self._model_seconds += time.perf_counter() - started
         for window, prediction in zip(windows, probabilities, strict=True):
-            weighted = prediction * self._grid.weights(*window)
+            weighted = (prediction * (self._grid.weights(*window) * _UNIT)).to(torch.int32)
             origin = self._grid.window(*window)
             for block in self._blocks_under(window):
                 self._blend(block, weighted, origin, self._grid.support(*window))
@@ -258,7 +268,7 @@ class _TileRun:
     def _blend(self, block: _OpenBlock, weighted: Tensor, origin: Region, support: Region) -> None:
         """Add a window's share to a block; write the block if it was the last."""
         if block.sums is None:
-            block.sums = torch.zeros((self._model.num_classes, *block.region.size.shape))
+            block.sums = torch.zeros((self._model.num_classes, *block.region.size.shape), dtype=torch.int32)
         y0, x0 = max(block.region.y, support.y), max(block.region.x, support.x)
         y1, x1 = min(block.region.y_end, support.y_end), min(block.region.x_end, support.x_end)
         inside = block.sums[
@@ -275,8 +285,8 @@ class _TileRun:
         if block.sums is None:
             percent = np.zeros((self._model.num_classes, *block.region.size.shape), np.uint8)
         else:
-            percent = (block.sums * 100).round_().clamp_(0, 100).to(torch.uint8).numpy()
-        future = self._write_thread.submit(self._writer.write, block.region, percent)
+            percent = (block.sums.float() * (100 / _UNIT)).round_().clamp_(0, 100).to(torch.uint8).numpy()
+        future = self._write_thread.submit(self._writer.write, block.region, percent, self._alone)
         self._writes.append((block.region, future))
         self._collect_writes(_MOST_PENDING_WRITES)
 
@@ -301,19 +311,6 @@ class _TileRun:
             r = block.region
             self._reporter.event("block_failed", y=r.y, x=r.x, height=r.height, width=r.width)
 
-    def _raise_failed(self) -> None:
-        """Say which blocks could not be read."""
-        if not self._failed:
-            return
-        listed = ", ".join(f"(y={region.y}, x={region.x})" for region in self._failed[:_MOST_LISTED])
-        more = f" and {len(self._failed) - _MOST_LISTED} more" if len(self._failed) > _MOST_LISTED else ""
-        raise SlideError(
-            f"{len(self._failed)} blocks of {self._reader.path.name} could not be read: {listed}{more} "
-            f"(pixels at {self._model.mpp:g} um/px)",
-            "a slide that can be read everywhere",
-            "the other blocks are done; copy the slide again and resume to fill the gaps",
-        )
-
     def _blocks_under(self, window: Window) -> list[_OpenBlock]:
         """Return the blocks, not yet done, that a window has a say in."""
         support, side = self._grid.support(*window), self._writer.chunk
@@ -329,7 +326,18 @@ class _TileRun:
         return region.y // self._writer.chunk, region.x // self._writer.chunk
 
 
-def _blocks(writer: PyramidWriter) -> Iterator[Region]:
+def failed_blocks(failed: Sequence[Region], slide: str, mpp: float) -> SlideError:
+    """Return the error that says which blocks could not be read."""
+    listed = ", ".join(f"(y={region.y}, x={region.x})" for region in failed[:_MOST_LISTED])
+    more = f" and {len(failed) - _MOST_LISTED} more" if len(failed) > _MOST_LISTED else ""
+    return SlideError(
+        f"{len(failed)} blocks of {slide} could not be read: {listed}{more} (pixels at {mpp:g} um/px)",
+        "a slide that can be read everywhere",
+        "the other blocks are done; copy the slide again and resume to fill the gaps",
+    )
+
+
+def blocks(writer: PyramidWriter) -> Iterator[Region]:
     """Yield the blocks of a map."""
     for y in range(0, writer.size.height, writer.chunk):
         for x in range(0, writer.size.width, writer.chunk):

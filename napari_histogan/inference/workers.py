@@ -83,6 +83,10 @@ class Workers:
                 "put the project on a shared disk, or use workers on this machine",
             )
 
+    def count(self) -> int:
+        """Return how many workers there are now."""
+        return len(self._client.nthreads())
+
     def map(
         self,
         function: Callable[[Task], object],
@@ -126,8 +130,8 @@ class Workers:
         except KilledWorker as error:
             raise JobError(
                 f"a task was lost with several workers, one after another ({error})",
-                "workers with enough memory for a shard",
-                "give the workers more memory, or lower shard and batch, and resume",
+                "workers with enough memory for a task",
+                "give the workers more memory, or lower shard or batch, and resume",
             ) from error
         except (HistoganError, Stopped):
             raise

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from napari_histogan.config import PredictHeatmapConfig
-from napari_histogan.errors import CheckpointError, SlideError, SlideHasNoMpp
+from napari_histogan.errors import CheckpointError, ConfigError, SlideError, SlideHasNoMpp
 from napari_histogan.geometry import Region
-from napari_histogan.inference.heatmap import SegmenterTiles, predict_heatmap
+from napari_histogan.inference.heatmap import predict_heatmap
+from napari_histogan.inference.net_tiles import SegmenterTiles
 from napari_histogan.models.device import resolve
 from napari_histogan.models.segmenter import save_segmenter
 from napari_histogan.models.unet import UNet
@@ -18,7 +19,7 @@ from napari_histogan.slides.reader import open_slide
 from napari_histogan.slides.tissue import tissue_mask
 from napari_histogan.slides.zarr_pyramid import open_pyramid
 
-SETTINGS = {"device": "cpu", "threads": 1}
+SETTINGS = {"device": "cpu", "threads": 1, "accept_far_mpp": True}
 CONFIG = PredictHeatmapConfig(**SETTINGS)
 
 
@@ -107,8 +108,17 @@ def test_a_slide_without_resolution_is_refused(segmenter: Path, tmp_path: Path) 
         )
 
 
-def test_a_much_finer_slide_is_warned_about(segmenter: Path, demo_slide: Path, tmp_path: Path) -> None:
+def test_a_much_finer_slide_is_taken_only_if_that_is_meant(
+    segmenter: Path, demo_slide: Path, tmp_path: Path
+) -> None:
     reporter = QuietReporter()
+    asking = CONFIG.model_copy(update={"accept_far_mpp": False})
+    with open_slide(demo_slide, mpp=0.5) as reader, pytest.raises(ConfigError, match="set accept_far_mpp"):
+        predict_heatmap(reader, segmenter, asking, reporter, tmp_path / "m.zarr")
+    assert not (tmp_path / "m.zarr").exists()
+    with open_slide(demo_slide, mpp=1.0) as reader:  # a factor of 4 is near enough
+        predict_heatmap(reader, segmenter, asking, reporter, tmp_path / "near.zarr")
+    assert not any(e["kind"] == "warning" for e in reporter.events)
     with open_slide(demo_slide, mpp=0.5) as reader:
         predict_heatmap(reader, segmenter, CONFIG, reporter, tmp_path / "m.zarr")
     assert any(e["kind"] == "warning" and "4 um/px" in e["message"] for e in reporter.events)

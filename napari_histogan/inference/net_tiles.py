@@ -1,0 +1,91 @@
+"""A segmentation net as the tiling engine wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from napari_histogan.config import PredictHeatmapConfig
+from napari_histogan.geometry import Region
+from napari_histogan.models.device import Compute
+from napari_histogan.models.segmenter import (
+    SegmenterNet,
+    fold_batch_norm,
+    load_segmenter,
+    pixels_to_input,
+)
+from napari_histogan.slides.reader import SlideReader
+from napari_histogan.slides.tissue import tissue_mask
+
+
+class NetTiles:
+    """A net as the tiling engine wants it.
+
+    Batch normalization is folded into the convolutions, which run in channels-last and in
+    bfloat16 where that pays; probabilities differ from float32 by less than 0.01.
+
+    Parameters
+    ----------
+    net
+        Copied; may be trained on meanwhile.
+    mpp
+        Its resolution in um/px.
+    compute
+        Device and precision.
+    flips
+        Average over the picture and its three mirror images; 4 times the work.
+    """
+
+    def __init__(self, net: SegmenterNet, mpp: float, compute: Compute, flips: bool = False) -> None:
+        self.mpp, self.num_classes = mpp, net.num_classes
+        self.margin_px, self.stride_px = net.margin_px, net.stride_px
+        self._compute, self._flips = compute, flips
+        folded = fold_batch_norm(net).to(compute.device, compute.dtype)
+        self._net = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return probabilities ``(n, K, S, S) float32`` of pixels ``(n, 3, S, S) uint8``."""
+        x = pixels_to_input(pixels.to(self._compute.device)).to(self._compute.dtype)
+        probabilities = self._probabilities(x)
+        if self._flips:
+            for axes in ((2,), (3,), (2, 3)):
+                probabilities = probabilities + self._probabilities(x.flip(axes)).flip(axes)
+            probabilities = probabilities / 4
+        return probabilities.cpu()
+
+    def _probabilities(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self._net(x)
+        return logits.float().softmax(dim=1)
+
+
+class SegmenterTiles(NetTiles):
+    """A trained segmenter on disk as the tiling engine wants it; see :class:`NetTiles`."""
+
+    def __init__(self, folder: Path, compute: Compute, flips: bool = False) -> None:
+        net, self.info = load_segmenter(folder)
+        super().__init__(net, self.info.mpp, compute, flips)
+
+
+class Tiling(TypedDict):
+    """The options of :func:`~napari_histogan.inference.tiles.run_tiles` that a config gives."""
+
+    tile_px: int
+    overlap: float
+    batch: int
+
+
+def tiling(config: PredictHeatmapConfig) -> Tiling:
+    """Return how a config wants a slide cut into windows."""
+    return {"tile_px": config.tile_px, "overlap": config.overlap, "batch": config.batch}
+
+
+def with_tissue(reader: SlideReader, mpp: float) -> Callable[[Region], bool]:
+    """Return a test for regions, in pixels of ``mpp`` um, that hold any tissue."""
+    mask = tissue_mask(reader)
+    return lambda region: mask.fraction(region, mpp) > 0
