@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import cos, pi, sin
 from typing import Any
 
-from qtpy.QtCore import QEvent, QModelIndex, QObject, QRect, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPen
+from qtpy.QtCore import QEvent, QModelIndex, QObject, QPointF, QRect, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_histogan.widgets.gallery_model import (
     INDEX_ROLE,
+    LIKED_ROLE,
     PAINTED_ROLE,
     REAL_ROLE,
     SCORE_ROLE,
@@ -29,6 +31,7 @@ from napari_histogan.widgets.gallery_model import (
     Filter,
     GalleryModel,
 )
+from napari_histogan.widgets.sample_store import SampleStore
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
@@ -38,6 +41,7 @@ _FILTERS: tuple[tuple[Filter, str, str], ...] = (
     ("painted", "Painted", "Samples with paint"),
     ("unpainted", "Not painted", "Samples without paint"),
     ("informative", "Most informative", "Samples that would tell most if painted: uncertain, no two alike"),
+    ("liked", "Favorites", "Samples that you liked (L)"),
     ("real", "Real", "Real patches as the generator paints them"),
 )
 
@@ -55,6 +59,8 @@ class ThumbnailDelegate(QStyledItemDelegate):
         pixmap = index.data(Qt.ItemDataRole.DecorationRole)
         if pixmap is not None:
             painter.drawPixmap(box, pixmap)
+        else:
+            painter.fillRect(box, QColor(128, 128, 128, 60))
         if option.state & QStyle.StateFlag.State_Selected:
             painter.setPen(QPen(QColor("#56b4e9"), 3))
             painter.drawRect(box.adjusted(-2, -2, 1, 1))
@@ -68,12 +74,23 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.fillRect(mark, QColor("#e69f00"))
             painter.setPen(QColor("black"))
             painter.drawText(mark, Qt.AlignmentFlag.AlignCenter, "real")
+        if index.data(LIKED_ROLE):
+            painter.setPen(QPen(QColor("black"), 1))
+            painter.setBrush(QColor("#f0e442"))
+            painter.drawPolygon(_star(box.right() - 9, box.bottom() - 24))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
         score = index.data(SCORE_ROLE)
         text = f"#{index.data(INDEX_ROLE)}" + (f"  {score:.2f}" if score is not None else "")
         label = QRect(box.left(), box.bottom() - 14, box.width(), 15)
         painter.fillRect(label, QColor(0, 0, 0, 140))
         painter.setPen(QColor("white"))
         painter.drawText(label, Qt.AlignmentFlag.AlignCenter, text)
+
+
+def _star(x: float, y: float) -> QPolygonF:
+    """Return a star with five points around a place."""
+    corners = [(8.0 if k % 2 == 0 else 3.4, pi * (k / 5 - 0.5)) for k in range(10)]
+    return QPolygonF([QPointF(x + r * cos(angle), y + r * sin(angle)) for r, angle in corners])
 
 
 class GalleryDock(SessionView):
@@ -98,6 +115,7 @@ class GalleryDock(SessionView):
         self.view.setResizeMode(QListView.ResizeMode.Adjust)
         self.view.setMovement(QListView.Movement.Static)
         self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.view.doubleClicked.connect(self._open)
         self.view.installEventFilter(self)
         self.status = QLabel("No samples yet.")
@@ -120,6 +138,17 @@ class GalleryDock(SessionView):
             self.filters.addButton(button, number)
             row.addWidget(button)
         row.addSpacing(12)
+        for text, tip, slot in (
+            ("Like  (L)", "Make the chosen sample a favorite, or take it back (L)", self.like),
+            ("Mix  (M)", "Mix two chosen samples; choose the second with Ctrl (M)", self.mix),
+            ("More like  (S)", "Show samples like the chosen one (S)", self.more_like),
+        ):
+            button = QPushButton(text)
+            button.setToolTip(tip)
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(lambda _checked=False, slot=slot: slot())
+            row.addWidget(button)
+        row.addSpacing(12)
         row.addWidget(self.status)
         row.addStretch(1)
         return row
@@ -140,6 +169,7 @@ class GalleryDock(SessionView):
         self.watch(session.scores_changed, self._rank)
         self.watch(session.sample_opened, self._select)
         self.watch(session.painted_changed, self._look_again)
+        self.watch(session.favorites.changed, self._show_favorites)
         self._reload()
 
     def _reload(self) -> None:
@@ -148,10 +178,50 @@ class GalleryDock(SessionView):
         if session is None or store is None:
             self.model.set_source(0, None)
         else:
-            self.model.set_source(len(store), store.image, session.painted(), store.real)
+            thumbnails = SampleStore(store.path, chunks_kept=2)  # of its own: it is read in another thread
+            self.model.set_source(len(store), thumbnails.image, session.painted(), store.real)
+            self.model.set_liked(session.favorites.marked)
             self.model.set_scores(session.scores)
             self._select(session.painting.index)
         self._tell()
+
+    def chosen(self) -> list[int]:
+        """Return the numbers of the chosen samples, the present one last."""
+        indexes = self.view.selectionModel().selectedIndexes()
+        present = self.view.currentIndex()
+        rows = [i.row() for i in indexes if i.row() != present.row()]
+        if present in indexes:
+            rows.append(present.row())
+        return [self.model.sample(row) for row in rows]
+
+    def like(self) -> None:
+        """Make the chosen samples favorites, or take it back."""
+        if self.session is not None:
+            for index in self.chosen():
+                self.session.favorites.toggle(index)
+
+    def mix(self) -> None:
+        """Show the mixes of the two chosen samples."""
+        chosen = self.chosen()
+        if self.session is None:
+            return
+        if len(chosen) != 2:
+            words = "Choose two samples to mix: click one, then another with Ctrl."
+            self.session.told.emit(words, "info")
+            return
+        self.session.tab_wanted.emit("samples")
+        self.session.mix_wanted.emit(chosen[0], chosen[1])
+
+    def more_like(self) -> None:
+        """Show samples like the chosen one."""
+        chosen = self.chosen()
+        if self.session is not None and chosen:
+            self.session.tab_wanted.emit("samples")
+            self.session.mix_wanted.emit(chosen[-1], -1)
+
+    def _show_favorites(self) -> None:
+        if self.session is not None:
+            self.model.set_liked(self.session.favorites.marked)
 
     def _mark(self, index: int, pixels: int) -> None:
         self.model.set_painted(index, pixels > 0)
@@ -189,10 +259,16 @@ class GalleryDock(SessionView):
         self.status.setText(words)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Let Enter open the chosen sample."""
-        if event.type() == QEvent.Type.KeyPress and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            self._open(self.view.currentIndex())
-            return True
+        """Let Enter open the chosen sample, and letters do what the buttons do."""
+        if event.type() == QEvent.Type.KeyPress:
+            if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+                self._open(self.view.currentIndex())
+                return True
+            letters = {Qt.Key.Key_L: self.like, Qt.Key.Key_M: self.mix, Qt.Key.Key_S: self.more_like}
+            act = letters.get(event.key())
+            if act is not None and event.modifiers() == Qt.KeyboardModifier.NoModifier:
+                act()
+                return True
         return bool(super().eventFilter(watched, event))
 
     def _open(self, index: QModelIndex) -> None:

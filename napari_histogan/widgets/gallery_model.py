@@ -9,23 +9,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, Qt
-from qtpy.QtGui import QPixmap
+from qtpy.QtGui import QImage, QPixmap
 
-from napari_histogan.widgets.pictures import to_pixmap
+from napari_histogan.widgets.thumbnails import ThumbnailLoader
 
-Filter = Literal["all", "painted", "unpainted", "informative", "real"]
+Filter = Literal["all", "painted", "unpainted", "informative", "liked", "real"]
 
 THUMBNAIL_PX = 96
-_PIXMAPS_KEPT = 400
+_PIXMAPS_KEPT = 600
 
 INDEX_ROLE = int(Qt.ItemDataRole.UserRole)
 PAINTED_ROLE = INDEX_ROLE + 1
 SCORE_ROLE = INDEX_ROLE + 2
 REAL_ROLE = INDEX_ROLE + 3
+LIKED_ROLE = INDEX_ROLE + 4
 
 
 class GalleryModel(QAbstractListModel):
-    """Rows are sample numbers; a thumbnail is made when it is first drawn, 400 are kept.
+    """Rows are sample numbers; a thumbnail is made when it is first drawn, 600 are kept.
+
+    Thumbnails are made in another thread; a row without one yet is drawn empty, and again when it came.
 
     Parameters
     ----------
@@ -35,13 +38,16 @@ class GalleryModel(QAbstractListModel):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._image: Callable[[int], NDArray[np.uint8]] | None = None
+        self._loader = ThumbnailLoader(THUMBNAIL_PX, self)
+        self._loader.ready.connect(self._take)
         self._count = 0
         self._painted: set[int] = set()
         self._scores: dict[int, float] = {}
         self._real: dict[int, float] = {}
+        self._liked: set[int] = set()
         self._filter: Filter = "all"
         self._rows: list[int] = []
+        self._row_of: dict[int, int] = {}
         self._pixmaps: OrderedDict[int, QPixmap] = OrderedDict()
 
     def set_source(
@@ -58,15 +64,16 @@ class GalleryModel(QAbstractListModel):
         count
             How many there are.
         image
-            Gives the picture of a sample, ``(R, R, 3)`` uint8.
+            Gives the picture of a sample, ``(R, R, 3)`` uint8; called in another thread.
         painted
             Samples that have paint.
         real
             Samples that stand for real patches, and how well each was reproduced, dB.
         """
         self._real = dict(real or {})
-        self._count, self._image = count, image
-        self._painted, self._scores = set(painted), {}
+        self._count = count
+        self._loader.set_source(image)
+        self._painted, self._scores, self._liked = set(painted), {}, set()
         self._pixmaps.clear()
         self._rebuild()
 
@@ -99,6 +106,14 @@ class GalleryModel(QAbstractListModel):
             # Not a reset, which would scroll the gallery back while somebody looks at it.
             self.dataChanged.emit(self.index(0), self.index(len(self._rows) - 1), [SCORE_ROLE])
 
+    def set_liked(self, liked: Iterable[int]) -> None:
+        """Note which samples are favorites."""
+        self._liked = set(liked)
+        if self._filter == "liked":
+            self._rebuild()
+        elif self._rows:
+            self.dataChanged.emit(self.index(0), self.index(len(self._rows) - 1), [LIKED_ROLE])
+
     @property
     def painted(self) -> frozenset[int]:
         """Samples that have paint."""
@@ -115,10 +130,7 @@ class GalleryModel(QAbstractListModel):
 
     def row_of(self, index: int) -> int:
         """Return the row of a sample; -1 if the filter hides it."""
-        try:
-            return self._rows.index(index)
-        except ValueError:
-            return -1
+        return self._row_of.get(index, -1)
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
         """Return how many samples are shown."""
@@ -137,6 +149,8 @@ class GalleryModel(QAbstractListModel):
             return sample in self._painted
         if role == REAL_ROLE:
             return sample in self._real
+        if role == LIKED_ROLE:
+            return sample in self._liked
         if role == SCORE_ROLE:
             return self._scores.get(sample)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -147,19 +161,29 @@ class GalleryModel(QAbstractListModel):
         words = [f"Sample {sample}", "painted" if sample in self._painted else "not painted"]
         if sample in self._real:
             words.insert(1, f"a real patch as the generator paints it ({self._real[sample]:.1f} dB)")
+        if sample in self._liked:
+            words.append("a favorite")
         if sample in self._scores:
             words.append(f"informative {self._scores[sample]:.2f} of 1")
-        return ", ".join(words) + ". Enter or double-click paints it."
+        keys = "Enter or double-click paints it, L likes it, S shows more like it, M mixes two chosen ones."
+        return ", ".join(words) + ". " + keys
 
     def _pixmap(self, sample: int) -> QPixmap | None:
-        if self._image is None:
-            return None
-        if sample not in self._pixmaps:
-            self._pixmaps[sample] = to_pixmap(self._image(sample), THUMBNAIL_PX)
-            if len(self._pixmaps) > _PIXMAPS_KEPT:
-                self._pixmaps.popitem(last=False)
-        self._pixmaps.move_to_end(sample)
-        return self._pixmaps[sample]
+        pixmap = self._pixmaps.get(sample)
+        if pixmap is None:
+            self._loader.want(sample)
+        else:
+            self._pixmaps.move_to_end(sample)
+        return pixmap
+
+    def _take(self, sample: int, image: QImage) -> None:
+        """Keep a thumbnail that came, and draw its row again."""
+        self._pixmaps[sample] = QPixmap.fromImage(image)
+        if len(self._pixmaps) > _PIXMAPS_KEPT:
+            self._pixmaps.popitem(last=False)
+        row = self.row_of(sample)
+        if row >= 0:
+            self.dataChanged.emit(self.index(row), self.index(row), [int(Qt.ItemDataRole.DecorationRole)])
 
     def _rebuild(self) -> None:
         self.beginResetModel()
@@ -168,10 +192,13 @@ class GalleryModel(QAbstractListModel):
             rows = sorted(i for i in self._painted if i < self._count)
         elif self._filter == "unpainted":
             rows = (i for i in range(self._count) if i not in self._painted)
+        elif self._filter == "liked":
+            rows = sorted(i for i in self._liked if i < self._count)
         elif self._filter == "real":
             rows = sorted(self._real)
         elif self._filter == "informative":
             known = (i for i in self._scores if i not in self._painted and i < self._count)
             rows = sorted(known, key=lambda i: (-self._scores[i], i))
         self._rows = list(rows)
+        self._row_of = {sample: row for row, sample in enumerate(self._rows)}
         self.endResetModel()

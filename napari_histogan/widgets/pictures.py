@@ -9,7 +9,12 @@ from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
 
 
 def to_pixmap(picture: NDArray[np.uint8], side: int | None = None) -> QPixmap:
-    """Return a pixmap of an ``(H, W, 3)`` uint8 picture.
+    """Return a pixmap of an ``(H, W, 3)`` uint8 picture; see :func:`to_image`."""
+    return QPixmap.fromImage(to_image(picture, side))
+
+
+def to_image(picture: NDArray[np.uint8], side: int | None = None) -> QImage:
+    """Return a Qt image of an ``(H, W, 3)`` uint8 picture; may be called in any thread.
 
     Parameters
     ----------
@@ -22,12 +27,18 @@ def to_pixmap(picture: NDArray[np.uint8], side: int | None = None) -> QPixmap:
     height, width = data.shape[:2]
     # The copy frees Qt from the numpy buffer, which may go first.
     image = QImage(data.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy()
-    pixmap = QPixmap.fromImage(image)
     if side is None:
-        return pixmap
-    return pixmap.scaled(
+        return image
+    return image.scaled(
         QSize(side, side), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
     )
+
+
+def sheet_of(pictures: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Lay ``(N, S, S, 3)`` pictures out in rows; what does not fill a row is left out."""
+    n, side = pictures.shape[:2]
+    rows = pictures[: n // columns * columns].reshape(-1, columns, side, side, 3)
+    return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4).reshape(-1, columns * side, 3))
 
 
 def swatch(color: str, side: int = 16) -> QIcon:

@@ -22,6 +22,8 @@ class SampleStore:
     ----------
     path
         The artifact's folder, which holds ``samples.zarr``.
+    chunks_kept
+        Chunks of pictures that stay in memory; a chunk holds 64.
 
     Raises
     ------
@@ -29,7 +31,9 @@ class SampleStore:
         If the store is missing or is not readable.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chunks_kept: int = _CHUNKS_KEPT) -> None:
+        self.path = path
+        self._chunks_kept = chunks_kept
         try:
             group = zarr.open_group(str(path / STORE_NAME), mode="r")
             image = group["image"]
@@ -71,7 +75,7 @@ class SampleStore:
         if chunk not in self._kept:
             start = chunk * self._chunk
             self._kept[chunk] = np.asarray(self._image[start : start + self._chunk], np.uint8)
-            if len(self._kept) > _CHUNKS_KEPT:
+            if len(self._kept) > self._chunks_kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(chunk)
         return self._kept[chunk][index - chunk * self._chunk]

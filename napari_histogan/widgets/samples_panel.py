@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
@@ -23,7 +22,8 @@ from superqt import QLabeledDoubleSlider
 from napari_histogan.config import SampleImagesConfig
 from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.widgets.config_form import keep_narrow
-from napari_histogan.widgets.pictures import to_pixmap
+from napari_histogan.widgets.mix_box import MixBox
+from napari_histogan.widgets.pictures import sheet_of, to_pixmap
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import config_of
@@ -71,6 +71,7 @@ class SamplesPanel(SessionView):
         self.sets.setToolTip("Samples that were drawn before; their masks stay with them")
         keep_narrow(self.sets)
         self.sets.activated.connect(self._choose_set)
+        self.mix = MixBox(instead_of=self.look)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PREVIEW_DELAY_MS)
@@ -89,7 +90,7 @@ class SamplesPanel(SessionView):
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
         layout.addLayout(form)
-        for part in (self.look, self.draw_button, self.real_button, self.import_button):
+        for part in (self.mix, self.look, self.draw_button, self.real_button, self.import_button):
             layout.addWidget(part)
         layout.addStretch(1)
 
@@ -98,7 +99,13 @@ class SamplesPanel(SessionView):
         self.watch(session.project_opened, self._reload)
         self.watch(session.samples_changed, self._reload)
         self.watch(session.artifacts_changed, self._reload)
+        self.mix.follow(session)
         self._reload()
+
+    def detach(self) -> None:
+        """Let go of the session."""
+        self.mix.detach()
+        super().detach()
 
     def look_again(self) -> None:
         """Show what the generator makes of the present variety and seed."""
@@ -187,10 +194,7 @@ class SamplesPanel(SessionView):
         pictures = reply.arrays.get("images")
         if pictures is None:
             return
-        n, side = pictures.shape[:2]
-        rows = pictures[: n // _COLUMNS * _COLUMNS].reshape(-1, _COLUMNS, side, side, 3)
-        sheet = np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4).reshape(-1, _COLUMNS * side, 3))
-        pixmap: QPixmap = to_pixmap(sheet)
+        pixmap: QPixmap = to_pixmap(sheet_of(pictures, _COLUMNS))
         width = max(200, min(self.width() - 16, 480))
         self.look.setPixmap(pixmap.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation))
 

@@ -24,6 +24,7 @@ from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.store import Project
 from napari_histogan.widgets.correcting import Correcting
 from napari_histogan.widgets.engine_link import EngineLink
+from napari_histogan.widgets.favoring import Favoring
 from napari_histogan.widgets.job_watcher import JobWatcher
 from napari_histogan.widgets.painting import Painting
 from napari_histogan.widgets.recent_projects import remember_project
@@ -63,6 +64,8 @@ class Session(QObject):
         Words for people and their level: "info", "warning", or "error".
     tab_wanted
         Name of the tab that should come to the front.
+    mix_wanted
+        Numbers of two samples to mix; the second is -1 for more like the first.
     """
 
     project_opened = Signal()
@@ -77,6 +80,7 @@ class Session(QObject):
     scores_changed = Signal()
     told = Signal(str, str)
     tab_wanted = Signal(str)
+    mix_wanted = Signal(int, int)
 
     def __init__(self, viewer: Any, window: QObject | None = None) -> None:
         super().__init__(window)
@@ -96,6 +100,7 @@ class Session(QObject):
         self.jobs = JobWatcher(self)
         self.jobs.failed.connect(lambda text: self.told.emit(text, "error"))
         self.jobs.ended.connect(self._on_job_ended)
+        self.favorites = Favoring(self)
         self.painting = Painting(self)
         self.slide_view = SlideView(self)
         self.correcting = Correcting(self)
@@ -280,7 +285,7 @@ class Session(QObject):
         record = self.jobs.records[number]
         state, title = record.status.state, record.status.stage.replace("_", " ")
         if state == "done":
-            if record.status.stage in ("sample_images", "invert_patches"):
+            if record.status.stage in ("sample_images", "invert_patches", "mix_samples"):
                 self._load_samples()
             if record.status.stage == "add_slides":
                 self.slides_changed.emit()

@@ -33,6 +33,7 @@ _TITLES = {
     "train_gan": "Train generator",
     "sample_images": "Draw samples",
     "invert_patches": "Find real patches",
+    "mix_samples": "Mix samples",
     "train_pixel_classifier": "Train pixel classifier",
     "synthesize_dataset": "Make synthetic data set",
     "train_segmenter": "Train segmentation net",

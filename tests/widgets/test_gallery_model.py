@@ -1,10 +1,18 @@
 """What the gallery lists, and that it makes thumbnails only when they are looked at."""
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_histogan.widgets.gallery_model import PAINTED_ROLE, SCORE_ROLE, THUMBNAIL_PX, GalleryModel
+from napari_histogan.widgets.gallery_model import (
+    LIKED_ROLE,
+    PAINTED_ROLE,
+    SCORE_ROLE,
+    THUMBNAIL_PX,
+    GalleryModel,
+)
 
 
 @pytest.fixture
@@ -39,20 +47,65 @@ def test_filters(model):
     assert shown(model) == [2, 9, 5]
 
 
-def test_thumbnails_are_made_on_demand_and_kept(model, read):
+def thumbnail(model, qtbot, row):
+    """Look at a row as a view does: ask, and look again when it is drawn anew."""
+    index = model.index(row)
+    qtbot.waitUntil(lambda: model.data(index, Qt.ItemDataRole.DecorationRole) is not None)
+    return model.data(index, Qt.ItemDataRole.DecorationRole)
+
+
+def test_thumbnails_are_made_on_demand_in_another_thread_and_kept(model, read, qtbot):
     assert read == []
     index = model.index(42)
+    with qtbot.waitSignal(model.dataChanged):
+        assert model.data(index, Qt.ItemDataRole.DecorationRole) is None  # nobody waited
     pixmap = model.data(index, Qt.ItemDataRole.DecorationRole)
     assert pixmap.width() == THUMBNAIL_PX
     assert abs(pixmap.toImage().pixelColor(5, 5).red() - 42) <= 1
-    model.data(index, Qt.ItemDataRole.DecorationRole)
     assert read == [42]
 
 
-def test_few_thumbnails_stay_in_memory(model):
-    for row in range(700):
+def test_what_was_scrolled_away_is_not_made(qtbot):
+    gate, read = threading.Event(), []
+
+    def image(index):
+        gate.wait(5)
+        read.append(index)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    model = GalleryModel()
+    model.set_source(1000, image)
+    for row in range(900):
         model.data(model.index(row), Qt.ItemDataRole.DecorationRole)
-    assert len(model._pixmaps) == 400
+    gate.set()
+    qtbot.waitUntil(lambda: len(read) >= 81)
+    qtbot.wait(50)
+    assert len(read) <= 82
+    assert read[1] == 899  # what is in sight comes first
+
+
+def test_few_thumbnails_stay_in_memory(model, qtbot):
+    for row in range(0, 900, 50):
+        for k in range(row, row + 50):
+            model.data(model.index(k), Qt.ItemDataRole.DecorationRole)
+        thumbnail(model, qtbot, row)
+    assert len(model._pixmaps) == 600
+
+
+def test_other_samples_get_no_thumbnails_of_those_before(model, qtbot):
+    model.data(model.index(5), Qt.ItemDataRole.DecorationRole)
+    model.set_source(10, lambda _index: np.full((16, 16, 3), 200, np.uint8))
+    assert abs(thumbnail(model, qtbot, 5).toImage().pixelColor(5, 5).red() - 200) <= 1
+
+
+def test_favorites_are_marked_and_filtered(model):
+    model.set_liked({9, 4})
+    assert model.data(model.index(4), LIKED_ROLE)
+    assert "favorite" in model.data(model.index(9), Qt.ItemDataRole.ToolTipRole)
+    model.set_filter("liked")
+    assert shown(model) == [4, 9]
+    model.set_liked({9})
+    assert shown(model) == [9]
 
 
 def test_paint_is_marked_without_a_reset(model, qtbot):
