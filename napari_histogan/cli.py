@@ -97,6 +97,7 @@ def _parser() -> Parser:
         one.add_argument(
             "--new", action="store_true", help="do not go on with a stopped run of these settings"
         )
+        _launcher(one)
         add_stage_options(one, model)
     _add_job_verbs(verb)
     return parser
@@ -143,6 +144,7 @@ def _add_job_verbs(verb: Callable[..., Parser]) -> None:
     one = _project(verb("resume", resume, "Let a stopped or failed job go on from its last checkpoint."))
     one.add_argument("run_number", **run)
     one.add_argument("--detach", action="store_true", help="return at once")
+    _launcher(one)
     _project(verb("verify", _verify, "Compare every result with its recorded hashes."))
     one = _project(verb("clean", _clean, "Remove half-written files and checkpoints of finished runs."))
     one.add_argument("--dry-run", action="store_true", help="only tell")
@@ -155,6 +157,12 @@ def _add_job_verbs(verb: Callable[..., Parser]) -> None:
     one.add_argument(
         "--force", action="store_true", help="also replace masks that are newer; history keeps them"
     )
+
+
+def _launcher(parser: Parser) -> None:
+    """Add where the job runs."""
+    text = 'where: local, "ssh HOST [PYTHON]", or "slurm [OPTIONS of sbatch]"; else what the project says'
+    parser.add_argument("--launcher", metavar="WORDS", default="", help=text)
 
 
 def _project(parser: Parser) -> Parser:
@@ -203,7 +211,12 @@ def _run_stage(options: argparse.Namespace) -> int:
     offset = found.events()[1] if found else 0
     if found:
         print(f"{found.run_dir.name} has these settings and is not finished; it goes on")
-    job = resume_job(found.run_dir) if found else start_job(project.root, config)
+    where = options.launcher
+    job = (
+        resume_job(found.run_dir, launcher=where)
+        if found
+        else start_job(project.root, config, launcher=where)
+    )
     return detached(job) if options.detach else follow(job, offset)
 
 

@@ -104,5 +104,5 @@ def resume(options: argparse.Namespace) -> int:
     if status.state == "done":
         print(f"{found.run_dir.name} is finished already; it made {status.artifact}")
         return DONE
-    job = resume_job(found.run_dir)
+    job = resume_job(found.run_dir, launcher=options.launcher)
     return detached(job) if options.detach else follow(job, offset)

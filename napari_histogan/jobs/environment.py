@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-_DEFAULTS = {
+DEFAULTS = {
     # Log lines and replies must not wait in a buffer.
     "PYTHONUNBUFFERED": "1",
     # Idle OpenMP threads sleep; spinning ones slow down the viewer, and each other on a busy machine.
@@ -13,6 +13,7 @@ _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
 }
+"""What computing children want to see; variables of the same names that the user has set win."""
 
 
 def child_environment() -> dict[str, str]:
@@ -20,4 +21,4 @@ def child_environment() -> dict[str, str]:
 
     Variables that the user has set win.
     """
-    return {**_DEFAULTS, **os.environ}
+    return {**DEFAULTS, **os.environ}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,16 @@ LOG_FILE = "log.txt"
 LAST_WORDS = 5
 """Lines of the log that are told of a worker that died without a word."""
 
-SILENCE_S = 30.0
-"""A job on another machine counts as dead when its heartbeat is older than this many seconds."""
+SILENCE_S = 120.0
+"""A job on another machine counts as dead when its heartbeat is older than this many seconds.
+
+Shared disks show a file as it was up to a minute ago."""
 
 START_S = 30.0
 """A queued job without a known process counts as dead after this many seconds."""
+
+QUEUE_S = 15.0
+"""Seconds between two questions to the queue of a cluster about one job."""
 
 DIED = (
     "the process ended without a word. Most often the system ran out of memory and ended it, or the "
@@ -241,6 +248,10 @@ def _is_alive(status: JobStatus, starter: dict[str, Any]) -> bool:
     pid, begun, host = status.pid, status.pid_started, status.host
     if pid is None:
         pid, begun, host = starter.get("pid"), starter.get("pid_started"), starter.get("host", "")
+    if pid is None and starter.get("slurm"):
+        return _in_queue(str(starter["slurm"]), int(time.monotonic() // QUEUE_S))
+    if pid is None and starter.get("host"):
+        return time.time() - float(starter.get("at") or 0.0) < SILENCE_S
     if pid is None:
         made = starter.get("at") or status.heartbeat or _seconds(status.created)
         return time.time() - made < START_S
@@ -248,6 +259,19 @@ def _is_alive(status: JobStatus, starter: dict[str, Any]) -> bool:
         return time.time() - (status.heartbeat or starter.get("at") or 0.0) < SILENCE_S
     now_begun = process_started(pid)
     return now_begun is not None and (begun is None or abs(now_begun - begun) < 2.0)
+
+
+@lru_cache(maxsize=256)
+def _in_queue(number: str, moment: int) -> bool:
+    """Whether SLURM still knows a job that has not begun; asked once in each ``moment`` of QUEUE_S."""
+    command = ["squeue", "--noheader", "--jobs", number, "--format=%T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUEUE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return True  # not known; the job speaks for itself once it has begun
+    if done.returncode != 0:
+        return "Invalid job id" not in done.stderr
+    return bool(done.stdout.strip())
 
 
 def _seconds(moment: str) -> float:

@@ -18,6 +18,7 @@ from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, JobError
 from napari_histogan.jobs.environment import child_environment
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
+from napari_histogan.jobs.launchers import LOCAL, launcher_words, parse_launcher, worker_command
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors
 from napari_histogan.project.reads import settled
@@ -33,9 +34,14 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def start_job(
-    project_root: Path | str, config: StageConfig, *, nice: bool = False, pipeline: str = ""
+    project_root: Path | str,
+    config: StageConfig,
+    *,
+    nice: bool = False,
+    pipeline: str = "",
+    launcher: str = "",
 ) -> Job:
-    """Start a stage in a child process that outlives this one.
+    """Start a stage in a child process that outlives this one, here or on another machine.
 
     Parameters
     ----------
@@ -47,6 +53,8 @@ def start_job(
         Give way to other programs, as when a viewer runs beside it.
     pipeline
         "file.py:NAME" of other stage functions; empty takes :mod:`napari_histogan.pipeline`.
+    launcher
+        Where: "local", "ssh HOST [PYTHON]", or "slurm [OPTIONS]"; empty takes what the project says.
 
     Returns
     -------
@@ -57,16 +65,19 @@ def start_job(
     ------
     ProjectError
         If the project cannot be opened or written to.
+    ConfigError
+        If there is no such launcher.
     JobError
         If the process cannot be started.
     """
     project = Project.open(project_root)
+    parse_launcher(launcher)
     job = Job(project.new_run(settled(project, with_absolute_paths(config))))
-    _launch(job, nice, pipeline)
+    _launch(job, nice, pipeline, launcher)
     return job
 
 
-def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -> Job:
+def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "", launcher: str = "") -> Job:
     """Let a stopped or failed job go on from its last checkpoint.
 
     A job that is done is not run again, and one that is at work is left alone; of two who
@@ -79,11 +90,11 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "") -
     """
     job = Job(run_dir)
     with storage_errors(job.run_dir), FileLock(job.run_dir / RESUME_LOCK):
-        _resume(job, nice, pipeline)
+        _resume(job, nice, pipeline, launcher)
     return job
 
 
-def _resume(job: Job, nice: bool, pipeline: str) -> None:
+def _resume(job: Job, nice: bool, pipeline: str, launcher: str) -> None:
     """Start a job again if nobody works on it; called by one process at a time."""
     status = job.status()
     if status.library:
@@ -105,7 +116,7 @@ def _resume(job: Job, nice: bool, pipeline: str) -> None:
             (job.run_dir / name).unlink()
     fresh = replace(status, state="queued", pid=None, heartbeat=time.time(), ended="", error=None)
     write_status(job.run_dir, fresh)
-    _launch(job, nice, pipeline)
+    _launch(job, nice, pipeline, launcher)
 
 
 def list_jobs(project_root: Path | str) -> list[Job]:
@@ -193,12 +204,15 @@ def with_absolute_paths(config: StageConfig) -> StageConfig:
     return config.model_copy(update={name: absolute(value) for name, value in config})
 
 
-def _launch(job: Job, nice: bool, pipeline: str) -> None:
+def _launch(job: Job, nice: bool, pipeline: str, words: str) -> None:
     """Start the worker so that neither closing nor killing this process ends it."""
-    # -P keeps files that lie in the present folder from being imported by mistake.
-    command = [sys.executable, "-P", "-m", "napari_histogan.jobs.worker", str(job.run_dir)]
-    command += ["--nice"] if nice else []
-    command += ["--pipeline", pipeline] if pipeline else []
+    words = words or launcher_words(job)
+    arguments = ["--nice"] if nice and words == LOCAL else []
+    arguments += ["--pipeline", pipeline] if pipeline else []
+    command = worker_command(sys.executable, job.run_dir, arguments)
+    if words != LOCAL:
+        launching = [sys.executable, "-P", "-m", "napari_histogan.jobs.launchers", str(job.run_dir)]
+        command = [*launching, words, "--", *arguments]
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_histogan.errors import ProjectDamaged, SlideNotFound
 from napari_histogan.geometry import Size
-from napari_histogan.project.atomic import read_json, write_json
+from napari_histogan.project.atomic import TEMPORARY, read_json, write_json
 
 FILE = "slides.json"
 
@@ -69,6 +69,13 @@ def read_slides(root: Path) -> list[SlideEntry]:
         If ``slides.json`` cannot be read.
     """
     return slides_from(read_json(root / FILE), root) if (root / FILE).exists() else []
+
+
+def only_begun(root: Path) -> bool:
+    """Whether a folder is empty but for what a project leaves whose making was killed: no slides yet."""
+    others = [path.name for path in root.iterdir() if not path.name.startswith(f".{FILE}{TEMPORARY}")]
+    others = [name for name in others if not name.startswith(f".project.toml{TEMPORARY}")]
+    return not others or (others == [FILE] and (root / FILE).read_bytes().split() == [b"[]"])
 
 
 def slides_from(rows: Any, root: Path) -> list[SlideEntry]:

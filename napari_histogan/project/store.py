@@ -100,7 +100,7 @@ class Project:
             If the disk is full or read-only.
         """
         root = Path(os.path.abspath(Path(root).expanduser()))
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and not (root.is_dir() and slide_list.only_begun(root)):
             kind = "holds a project already" if (root / FILE).exists() else "is not an empty folder"
             raise ProjectError(f"{root} {kind}", "a new or an empty folder", "choose another folder")
         document = new_document(name or root.name, classes or ClassTable())

@@ -114,6 +114,8 @@ def in_child(work: Callable[[], int], log: Path, moment: Moment) -> tuple[int, f
             _prepare(moment)
             code = work()
             counter.report()
+        except KeyboardInterrupt:  # what ends a program that does not listen
+            code = 130
         except BaseException:  # noqa: BLE001 - the parent judges
             traceback.print_exc()
         os._exit(code)
@@ -270,7 +272,7 @@ class Campaign:
         """Raise unless the fault, and nothing else, ended the work."""
         if moment == Moment():
             raise AssertionError(f"ended with {code}, undisturbed")
-        if code == -moment.signal and moment.seconds is not None:
+        if moment.seconds is not None and code in (-moment.signal, 128 + moment.signal):
             return  # before it listens, a process ends at once
         if moment.largest is not None:
             text = trial.log()

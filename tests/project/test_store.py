@@ -65,6 +65,19 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path, project: Pro
     assert sorted(p.name for p in tmp_path.iterdir()) == ["holiday.jpg", "kidney"]
 
 
+def test_a_project_whose_making_was_killed_can_be_made_again(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "slides.json").write_text("[]\n")
+    (begun / ".project.toml.tmp-4194303-0a1b2c3d").write_text("half")
+    assert Project.create(begun).slides() == []
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    (lost / "slides.json").write_text('[{"name": "a"}]\n')
+    with pytest.raises(ProjectError, match="not an empty folder"):
+        Project.create(lost)
+
+
 def test_a_folder_without_a_project_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProjectNotFound, match="histogan new"):
         Project.open(tmp_path)
