@@ -11,6 +11,9 @@ back; the AUC is that of the mean malign probability of their patches.
 * supervised: the same net on the label of every patch, the ceiling
 
     python benchmarks/weak_supervision.py --idc FOLDER [--quick] [--seeds 3] [--steps 600] [--ways naive,ours]
+    python benchmarks/weak_supervision.py --idc FOLDER --ablation   (without each ingredient)
+    python benchmarks/weak_supervision.py --idc FOLDER --composed   (by malign fraction)
+    python benchmarks/weak_supervision.py --throughput   (trainer and mapper side by side)
 
 Citation: Cruz-Roa et al., SPIE Medical Imaging 2014, doi 10.1117/12.2043872.
 """
@@ -27,6 +30,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import weak_composed
+import weak_throughput
 from measuring import finish, machine
 from numpy.typing import NDArray
 from PIL import Image
@@ -178,7 +183,15 @@ def interval(values: list[float]) -> float:
 def main() -> None:
     """Run all ways and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--idc", type=Path, required=True)
+    parser.add_argument("--idc", type=Path)
+    parser.add_argument(
+        "--ablation", action="store_true", help="naive, ours, and ours without each ingredient"
+    )
+    parser.add_argument("--composed", action="store_true", help="slides whose malign fraction is known")
+    parser.add_argument(
+        "--throughput", action="store_true", help="how trainer and mapper slow each other down"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of --throughput")
     parser.add_argument("--quick", action="store_true", help="150 steps of a net of width 4")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
@@ -187,8 +200,18 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.steps, options.width = 150, 4
-    print(machine())
+    if options.throughput:
+        weak_throughput.measure(options)
+        return
+    if options.idc is None:
+        parser.error("give the folder of idc_breast by --idc")
     patients = read_patients(options.idc)
+    if options.composed:
+        weak_composed.measure(options, patients, split)
+        return
+    if options.ablation:
+        options.ways = ",".join(way for way in WAYS if way != "supervised")
+    print(machine())
     ways = [way for way in WAYS if way in options.ways.split(",")]
     found: dict[str, list[float]] = {way: [] for way in ways}
     for seed in range(options.seeds):
@@ -202,6 +225,11 @@ def main() -> None:
     for way, values in found.items():
         figures |= {way: float(np.mean(values)), f"{way}_ci": interval(values)}
         print(f"{way:20s} {figures[way]:.3f} +- {figures[f'{way}_ci']:.3f} over {len(values)} seeds")
+    for way in ways:
+        if way.startswith("without_") and "ours" in found:
+            lost = [b - a for a, b in zip(found[way], found["ours"], strict=True)]
+            figures |= {f"gain_{way[8:]}": float(np.mean(lost)), f"gain_{way[8:]}_ci": interval(lost)}
+            print(f"{way[8:]} brings {np.mean(lost):+.3f} +- {interval(lost):.3f}")
     gains = [b - a for a, b in zip(found.get("naive", []), found.get("ours", []), strict=False)]
     gain = float(np.mean(gains)) if gains else 0.0
     spread = interval(gains)
