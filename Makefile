@@ -2,6 +2,7 @@
 #   make demo     install and run the demo (about 10 minutes on 2 cores)
 #   make test     install what the tests need and run them all
 #   make hostile 10,000 damaged files for every reader (about an hour)
+#   make faults   50 kills, stops, and full disks for every stage (about two hours)
 #   make lint     ruff, mypy, import contracts, budgets
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
 
-.PHONY: demo test hostile lint format system-libraries clean
+.PHONY: demo test hostile faults lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -36,6 +37,9 @@ test: $(VENV)/.installed-test system-libraries
 
 hostile: $(VENV)/.installed-test
 	HISTOGAN_HOSTILE_COUNT=10000 $(BIN)/python -m pytest --timeout=0 tests/hostile
+
+faults: $(VENV)/.installed-test
+	for fault in kill stop full clock; do $(BIN)/python tests/faults/campaign.py --fault $$fault || exit 1; done
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -52,6 +52,15 @@ def open_entry(entry: SlideEntry) -> SlideReader:
     return slide
 
 
+def require_unchanged(entry: SlideEntry) -> None:
+    """Refuse what was made of a slide whose file was replaced meanwhile: parts of it show another one.
+
+    A file that is gone was whole as long as it was read.
+    """
+    if entry.path.exists():
+        open_entry(entry).close()
+
+
 def patch_stream(
     plan: PatchPlan, config: c.ExtractPatchesConfig, seed: int, dihedral: bool = True
 ) -> PatchStream:

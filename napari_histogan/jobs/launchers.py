@@ -27,7 +27,7 @@ from typing import Literal
 from napari_histogan import __version__
 from napari_histogan.errors import ConfigError, HistoganError, JobError
 from napari_histogan.jobs.environment import DEFAULTS, child_environment
-from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job
+from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE
 from napari_histogan.project.atomic import read_bytes, write_json
 from napari_histogan.project.locks import now
 from napari_histogan.project.runs import read_status, write_status
@@ -215,13 +215,6 @@ def _wait_until_named(run_dir: Path) -> None:
             if json.loads(read_bytes(run_dir / PROCESS_FILE)).get("pid") == os.getpid():
                 return
         time.sleep(0.05)
-
-
-def launcher_words(job: Job) -> str:
-    """Return the words of the launcher that a job's project asks for; "local" if none."""
-    from napari_histogan.project.document import read_document
-
-    return str(read_document(job.project_root)[0].get(SETTING, "") or LOCAL)
 
 
 if __name__ == "__main__":

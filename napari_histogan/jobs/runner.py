@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,11 @@ from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError, JobError
 from napari_histogan.jobs.environment import child_environment
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
-from napari_histogan.jobs.launchers import LOCAL, launcher_words, parse_launcher, worker_command
+from napari_histogan.jobs.launchers import LOCAL, parse_launcher, worker_command
 from napari_histogan.progress import STOP_FILE
 from napari_histogan.project.atomic import storage_errors
 from napari_histogan.project.reads import settled
+from napari_histogan.project.run_chain import give_chain_back, take_chain, write_chain
 from napari_histogan.project.runs import run_folders, write_status
 from napari_histogan.project.store import Project
 
@@ -40,6 +41,7 @@ def start_job(
     nice: bool = False,
     pipeline: str = "",
     launcher: str = "",
+    then: Sequence[StageConfig] = (),
 ) -> Job:
     """Start a stage in a child process that outlives this one, here or on another machine.
 
@@ -55,6 +57,9 @@ def start_job(
         "file.py:NAME" of other stage functions; empty takes :mod:`napari_histogan.pipeline`.
     launcher
         Where: "local", "ssh HOST [PYTHON]", or "slurm [OPTIONS]"; empty takes what the project says.
+    then
+        Stages that the worker starts when this one has ended well, one after the other; they wait in the
+        run folder, so that it does not matter whether this process still lives.
 
     Returns
     -------
@@ -73,6 +78,7 @@ def start_job(
     project = Project.open(project_root)
     parse_launcher(launcher)
     job = Job(project.new_run(settled(project, with_absolute_paths(config))))
+    write_chain(job.run_dir, [with_absolute_paths(each) for each in then])
     _launch(job, nice, pipeline, launcher)
     return job
 
@@ -117,6 +123,29 @@ def _resume(job: Job, nice: bool, pipeline: str, launcher: str) -> None:
     fresh = replace(status, state="queued", pid=None, heartbeat=time.time(), ended="", error=None)
     write_status(job.run_dir, fresh)
     _launch(job, nice, pipeline, launcher)
+
+
+def start_next(run_dir: Path, *, nice: bool = False, pipeline: str = "") -> Job | None:
+    """Start the stage that waits for a run; the ones after it wait for that one.  None if none waits.
+
+    Raises
+    ------
+    ProjectError
+        If the project cannot be written to.
+    ConfigError, ArtifactMissing
+        If the stage cannot begin.
+    JobError
+        If the process cannot be started.
+    """
+    configs = take_chain(run_dir)
+    if not configs:
+        return None
+    try:
+        root = run_dir.parent.parent
+        return start_job(root, configs[0], nice=nice, pipeline=pipeline, then=configs[1:])
+    except BaseException:
+        give_chain_back(run_dir)
+        raise
 
 
 def list_jobs(project_root: Path | str) -> list[Job]:
@@ -206,7 +235,7 @@ def with_absolute_paths(config: StageConfig) -> StageConfig:
 
 def _launch(job: Job, nice: bool, pipeline: str, words: str) -> None:
     """Start the worker so that neither closing nor killing this process ends it."""
-    words = words or launcher_words(job)
+    words = words or Project.open(job.project_root).launcher
     arguments = ["--nice"] if nice and words == LOCAL else []
     arguments += ["--pipeline", pipeline] if pipeline else []
     command = worker_command(sys.executable, job.run_dir, arguments)

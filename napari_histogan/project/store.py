@@ -148,6 +148,11 @@ class Project:
         value = self._document.get("default_mpp")
         return float(value) if isinstance(value, (int, float)) else None
 
+    @property
+    def launcher(self) -> str:
+        """Where jobs run, in the words of :mod:`napari_histogan.jobs.launchers`."""
+        return str(self._document.get("launcher", "") or "local")
+
     def set_classes(self, table: ClassTable) -> None:
         """Replace the classes.
 
@@ -361,17 +366,17 @@ class Project:
 
     def _present_hash(self, identity: str) -> str | None:
         """Return the present content hash of an artifact or of human work; None if it is gone."""
-        if identity.startswith("labels/"):
+        if identity.startswith(("labels/", outside_files.PREFIX)):
             return _hash_of_labels(self, identity)
-        if identity.startswith(outside_files.PREFIX):
-            return outside_files.present_hash(identity)
         if identity.startswith("masks/"):
             return self.masks(identity).content_hash()
         return next((a.hash for a in self.artifacts() if a.id == identity), None)
 
 
 def _hash_of_labels(project: Project, identity: str) -> str | None:
-    """Return the present hash of corrections, slide labels, or a calibration; None if it is gone."""
+    """Return the present hash of outside files, corrections, slide labels, or a calibration; None if gone."""
+    if identity.startswith(outside_files.PREFIX):
+        return outside_files.present_hash(identity)
     if identity == CORRECTIONS:
         return project.corrections_parent().hash
     from napari_histogan.project.calibrations import Calibration

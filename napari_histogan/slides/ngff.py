@@ -15,6 +15,7 @@ from napari_histogan.errors import DAMAGE, SlideUnreadable
 
 _UM_PER_UNIT = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 _LARGEST_CHUNK_BYTES = 1 << 30
+_MOST_CHANNELS = 65_536
 
 
 def open_multiscale(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -72,7 +73,17 @@ def scale_um(multiscale: dict[str, Any]) -> float | None:
 
 
 def channel_names(group: Any, count: int) -> tuple[str, ...]:
-    """Return what the metadata calls the channels; their numbers if it does not say so of each."""
+    """Return what the metadata calls the channels; their numbers if it does not say so of each.
+
+    Raises
+    ------
+    SlideUnreadable
+        If there are absurdly many.
+    """
+    if count > _MOST_CHANNELS:
+        raise SlideUnreadable(
+            f"{count:,} channels are claimed", f"at most {_MOST_CHANNELS:,}", "copy it again"
+        )
     try:
         described = (group.attrs.get("ome") or group.attrs)["omero"]["channels"]
         labels = tuple(str(channel.get("label", k)) for k, channel in enumerate(described))

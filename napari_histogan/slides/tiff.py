@@ -27,6 +27,7 @@ from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 
 _CACHE_BYTES = 64 * 2**20
 _LARGEST_TILE_BYTES = 1 << 30
+_MOST_PAGES = 16_384
 _TRUSTED_TAG_MPP = 20.0
 _UM_PER_UNIT = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _DIRECT = {1, 5, 7, 8, 32773, 32946, 34925, 50000}
@@ -75,6 +76,7 @@ class TiffReader(SlideReader):
     def _open_levels(self, path: Path) -> list[Size]:
         """Find pages or planes of each level and return their sizes."""
         _refuse_stitched(self._tiff)
+        _refuse_many_pages(path, self._tiff)
         series = self._tiff.series[0]
         self._pages = _pyramid_pages(self._tiff)
         self._planes: list[_ChannelsFirst] = []
@@ -178,6 +180,16 @@ def _refuse_stitched(tiff: tifffile.TiffFile) -> None:
     for name in ("is_philips", "is_bif", "is_scn", "is_ndpi"):
         if getattr(tiff, name):
             raise TiffNotSupported(f"a vendor's format ({name.removeprefix('is_')})")
+
+
+def _refuse_many_pages(path: Path, tiff: tifffile.TiffFile) -> None:
+    """Refuse a chain of pictures that would take minutes to walk through, as damage makes them."""
+    if (count := len(tiff.pages)) > _MOST_PAGES:
+        raise SlideUnreadable(
+            f"{path.name} lists {count:,} pictures",
+            f"a slide; none has more than {_MOST_PAGES:,}",
+            "copy it again",
+        )
 
 
 def _refuse_unknown_compression(pages: list[Any]) -> None:

@@ -345,7 +345,7 @@ def done_blocks(path: Path) -> list[Region]:
     for line in text.split():
         try:
             regions.append(Region(*json.loads(line)))
-        except (ValueError, TypeError):
+        except DAMAGE:
             continue  # cut off when a machine died: not done
     return regions
 

@@ -21,6 +21,7 @@ from napari_histogan.errors import ConfigError
 from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
 from napari_histogan.widgets.job_view import JobView
+from napari_histogan.widgets.launcher_box import LauncherBox
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import config_of, last_values
@@ -67,6 +68,7 @@ class TrainPanel(SessionView):
         self.start_button.setToolTip("Start the chosen step with the settings below")
         self.start_button.clicked.connect(self.start_step)
         self._form_place = QVBoxLayout()
+        self.launcher = LauncherBox()
         self.jobs = JobView()
         self._lay_out()
 
@@ -80,6 +82,10 @@ class TrainPanel(SessionView):
         row.addWidget(self.steps, 1)
         row.addWidget(self.start_button)
         place.addLayout(row)
+        where = QHBoxLayout()
+        where.addWidget(QLabel("Run on"))
+        where.addWidget(self.launcher, 1)
+        place.addLayout(where)
         place.addLayout(self._form_place)
         single.addWidget(inner)
         self.single_steps = single
@@ -179,6 +185,7 @@ class TrainPanel(SessionView):
             form.hide()
             form.deleteLater()
         self._forms.clear()
+        self.launcher.attach(self.session)
         if self.session is not None and self.session.project is not None:
             self._show_form()
             self._tell()

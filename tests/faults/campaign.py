@@ -117,8 +117,10 @@ def in_child(work: Callable[[], int], log: Path, moment: Moment) -> tuple[int, f
         except KeyboardInterrupt:  # what ends a program that does not listen
             code = 130
         except BaseException:  # noqa: BLE001 - the parent judges
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             traceback.print_exc()
-        os._exit(code)
+        finally:
+            os._exit(code)
     os.close(write)
     alarm = threading.Timer(PATIENCE_S, os.kill, (pid, signal.SIGKILL))
     alarm.start()
@@ -180,7 +182,8 @@ class Trial:
         found += [f"{k} appeared" for k in set(verify_all(self.root)) - self.before - mine]
         for one in (project._jobs, project._write):
             found += [f"the lock {one._told.name} is held"] if one.is_held() else []
-        if self.run_dir is not None and Job(self.run_dir).status().state in ("queued", "running"):
+        told = Job(self.run_dir).status() if self.run_dir is not None else None
+        if told is not None and told.state in ("queued", "running") and told.pid is not None:
             found.append("the job looks alive")
         if self.run_dir is not None:
             found += [f"config: {why}"] if (why := Job(self.run_dir).unreadable()) else []

@@ -1,6 +1,8 @@
 """From paint to a net by one button; failures are told with the log."""
 
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_histogan.config import SynthesizeDatasetConfig, TrainSegmenterConfig
@@ -76,3 +78,19 @@ def test_form_refuses_values_out_of_range_before_anything_starts(opened):
     panel.start_button.click()
     assert "learning_rate" in opened.errors()[-1]
     assert len(opened.session.project.runs()) == runs
+
+
+def test_where_steps_run_is_one_box_that_the_project_remembers(opened):
+    panel, project = opened.dock.train, opened.session.project
+    opened.dock.show_tab("train")
+    panel.single_steps.expand(animate=False)
+    assert panel.launcher.currentText() == "local"
+    line = panel.launcher.lineEdit()
+    for text, kept in (("ssh gpu1", "ssh gpu1"), ("cloud", "ssh gpu1"), ("local", "local")):
+        line.selectAll()
+        QTest.keyClicks(line, text)
+        QTest.keyClick(line, Qt.Key.Key_Return)
+        opened.let_qt_work()
+        assert panel.launcher.currentText() == kept
+        assert type(project).open(project.root).launcher == kept
+    assert "the launcher 'cloud' is not known" in opened.errors()[-1]

@@ -1,0 +1,51 @@
+"""Every stage and all human work survive kills, stops, and a full disk; the long form is ``make faults``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workshop import HUMAN_WORK, stage_cases
+
+from napari_histogan.pipeline import STAGE_FUNCTIONS
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
+
+SLOW = {"label_efficiency"}
+"""Left to the long form: one run takes longer than all others together."""
+
+QUICK = ("predict_heatmap", "train_segmenter", "save masks")
+"""What the rarer faults are tried on here."""
+
+
+def campaign(*arguments: str) -> list[dict[str, object]]:
+    command = [sys.executable, str(Path(__file__).parent / "campaign.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (done.stderr[-2000:], [one["failures"] for one in told if one["failures"]])
+    return told
+
+
+def test_every_stage_is_tried():
+    assert set(stage_cases(Path())) == set(STAGE_FUNCTIONS)
+
+
+@pytest.mark.timeout(600)
+def test_killed_twice_everything_ends_as_if_undisturbed():
+    names = [name for name in (*STAGE_FUNCTIONS, *HUMAN_WORK) if name not in SLOW]
+    told = campaign(*names, "--count", "2", "--most", "2", "--seed", "3")
+    assert [(one["name"], one["count"], one["survived"]) for one in told] == [(name, 2, 2) for name in names]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["stop", "full", "clock"])
+def test_other_faults_are_survived_too(fault):
+    names = [name for name in QUICK if fault != "clock" or name != "save masks"]
+    told = campaign(*names, "--fault", fault, "--count", "2", "--most", "2", "--seed", "3")
+    assert [one["survived"] for one in told] == [2] * len(names)
