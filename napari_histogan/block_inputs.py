@@ -89,7 +89,8 @@ def block_labels_of(
         net = stage_input(project, reporter, _reference(config.segmenter), "segmenter")
         parents, path = [net], reporter.run_dir / SCORES
         shared = {key: getattr(config, key) for key in ("device", "precision", "threads", "tile_px")}
-        predict_heatmap(slide, net.path, PredictHeatmapConfig(**shared), reporter, path)
+        wanted = PredictHeatmapConfig(**shared, accept_far_mpp=True)  # blocks are coarse; it is warned about
+        predict_heatmap(slide, net.path, wanted, reporter, path)
     else:
         raise ConfigError(
             "nothing says where the block labels are", "a file, a heatmap, or a segmenter", "give --path FILE"

@@ -31,18 +31,12 @@ from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideError
 from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
-from napari_histogan.evaluation.heatmap_scores import (
-    HeatmapAndOutlines,
-    evaluate_masked,
-    evaluate_shapes,
-    scores_as_json,
-)
-from napari_histogan.evaluation.segmentation import count_blocks, score
+from napari_histogan.evaluation.heatmap_scores import score_slides, scores_as_json
+from napari_histogan.evaluation_inputs import compared_heatmaps, count_slides, read_slide
 from napari_histogan.inference.detected_objects import write_objects
 from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
-from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.models.generator_file import generator_info, load_generator
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
@@ -261,32 +255,21 @@ def detect_objects(project: Project, config: c.DetectObjectsConfig, reporter: Re
 
 
 def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> Artifact:
-    """Compare a heatmap with reference outlines: MCC, per-class Dice, intervals."""
-    for path in (config.reference, config.ignore):
-        if path is not None and not path.is_file():
-            raise ConfigError(f"there are no outlines at {path}", "a GeoJSON file", "check the path")
-    heatmap = stage_input(project, reporter, config.heatmap, "heatmap")
-    entry = project.slide(str(heatmap.summary["slide"]))
-    reference = read_annotations(config.reference)
-    ignored = read_annotations(config.ignore) if config.ignore else []
-    classes = project.classes
-    compared = HeatmapAndOutlines(heatmap.path / HEATMAP, reference, ignored, classes, entry.mpp)
-    block_px = compared.pixels(config.block_um)
-    counts = count_blocks(compared.size, compared.truth, compared.percent, classes.num_classes, block_px)
-    scores = score(counts.matrices(), classes.names, config.bootstrap, config.seed)
-    shapes, masked = evaluate_shapes(compared, classes, config), evaluate_masked(compared, classes, config)
+    """Compare heatmaps with reference outlines: MCC, per-class Dice, objects, intervals."""
+    heatmaps, outlines = compared_heatmaps(project, config, reporter)
+    slides = list(count_slides(project, heatmaps, config, reporter, HEATMAP))
+    scores = score_slides(slides, project.classes, config)
     try:
         with open_entry(entry) as slide:
             pictures = worst_and_best(compared, counts, slide.read_at, reference, classes)
     except SlideError as error:
         reporter.warn(f"the report has no pictures: {error}")
         pictures = []
-    with project.new_artifact("evaluation", config, reporter, [heatmap]) as draft:
-        (draft.path / "evaluation.json").write_text(scores_as_json(scores, shapes, masked), encoding="utf-8")
-        title = f"{heatmap.id} on {entry.name}"
-        write_heatmap_report(draft.path / "report.html", title, scores, shapes, pictures)
-        found = {**scores.summary(), **shapes.summary(), **(masked.summary() if masked else {})}
-        draft.summary.update(heatmap=heatmap.id, slide=entry.name, **found)
+    with project.new_artifact("evaluation", config, reporter, [*heatmaps, *outlines]) as draft:
+        (draft.path / "evaluation.json").write_text(scores_as_json(scores, slides), encoding="utf-8")
+        which, where = ", ".join(a.id for a in heatmaps), ", ".join(slide.name for slide in slides)
+        write_heatmap_report(draft.path / "report.html", f"{which} on {where}", scores, pictures, slides)
+        draft.summary.update(heatmap=which, slide=where, slides=len(slides), **scores.summary())
     return draft.result
 
 

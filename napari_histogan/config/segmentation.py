@@ -203,14 +203,25 @@ class DetectObjectsConfig(StageConfig):
 
 
 class EvaluateConfig(StageConfig):
-    """Compare a heatmap with reference outlines."""
+    """Compare heatmaps of one slide or of several with reference outlines."""
 
     stage: ClassVar[str] = "evaluate"
     result: ClassVar[str] = "evaluation"
 
-    reference: Path = basic(Path(), "Reference outlines of the slide (GeoJSON).")
-    heatmap: str = more("", "Heatmap to evaluate; empty takes the newest.")
-    ignore: Path | None = more(None, "Outlines to leave out, such as regions used in training (GeoJSON).")
+    reference: Path = basic(
+        Path(),
+        "Reference outlines of the slide (GeoJSON), or a folder with SLIDE.geojson for each of several "
+        "slides; intervals are then over slides.",
+    )
+    heatmap: str = more(
+        "",
+        "Heatmap to evaluate, or several divided by commas; empty takes the newest, and with a folder the "
+        "newest of each slide in it.",
+    )
+    ignore: Path | None = more(
+        None,
+        "Outlines to leave out, such as regions used in training (GeoJSON), or a folder as for reference.",
+    )
     bootstrap: int = more(1000, "Resamples of the confidence intervals.", ge=0, le=100_000)
     block_um: float = more(128.0, "Side of the blocks that the bootstrap resamples.", "um", gt=1)
     tolerance_um: float = more(

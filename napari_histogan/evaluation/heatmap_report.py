@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_histogan import metrics
-from napari_histogan.evaluation.heatmap_scores import HeatmapAndOutlines
+from napari_histogan.evaluation.heatmap_scores import HeatmapScores, SlideCounts, slide_figures
 from napari_histogan.evaluation.report import (
     Cell,
     Figure,
@@ -21,8 +22,7 @@ from napari_histogan.evaluation.report import (
     slide_overlay,
     write_report,
 )
-from napari_histogan.evaluation.segmentation import BlockCounts, SegmentationScores, block_regions
-from napari_histogan.evaluation.shape_scores import ShapeScores
+from napari_histogan.evaluation.segmentation import SegmentationScores, block_regions
 from napari_histogan.evaluation.significance import Interval
 from napari_histogan.geometry import Region
 from napari_histogan.labels.annotation import Annotation
@@ -32,58 +32,78 @@ _PLACES = 3
 _LEAST_SHARE = 0.25
 _PICTURE_PX = 480
 
-ReadPixels = Callable[[Region, float], NDArray[np.uint8]]
-"""Gives the slide's pixels ``(H, W, 3)`` of a region in pixels of a resolution (um/px)."""
+ReadPixels = Callable[[int, Region, float], NDArray[np.uint8]]
+"""Gives pixels ``(H, W, 3)`` of a slide by its number, and of a region in pixels of a resolution (um/px)."""
 
 
 def write_heatmap_report(
     path: Path,
     title: str,
-    scores: SegmentationScores,
-    shapes: ShapeScores,
+    found: HeatmapScores,
     pictures: Sequence[Figure] = (),
+    slides: Sequence[SlideCounts] = (),
 ) -> Path:
     """Write the figures of an evaluation, and pictures of :func:`worst_and_best`, as one HTML file."""
+    scores, shapes = found.pixels, found.shapes
     overall = [(name.replace("_", " "), _words(value)) for name, value in scores.overall.items()]
     overall.append(("calibration error", _words(shapes.calibration_error)))
-    figures = {**scores.per_class, "boundary F1": shapes.boundary_f1}
+    figures = scores.per_class | {_spelled(name): each for name, each in shapes.per_class().items()}
+    if found.masked:
+        figures |= {"masked IoU": found.masked.iou, "masked Dice": found.masked.dice}
     rows: list[list[Cell]] = []
-    for k, (name, found) in enumerate(zip(scores.class_names, shapes.objects, strict=True)):
-        cells = [_words(values[k]) for values in figures.values()]
-        rows.append([name, *cells, found.f1, f"{found.true} / {found.predicted}"])
-    header = ["class", *figures, "object F1", "objects: true / predicted"]
+    for k, (name, objects) in enumerate(zip(scores.class_names, shapes.objects, strict=True)):
+        rows.append([name, *(_words(values[k]) for values in figures.values())])
+        rows[-1].append(f"{objects.true} / {objects.predicted}")
+    header = ["class", *figures, "objects: true / predicted"]
     sections = [
         Section("All classes together", [Table(["figure", "value"], overall)]),
         Section("Each class", [Table(header, rows)]),
     ]
+    if len(slides) > 1:
+        sections.append(Section("Each slide", [_table_of_slides(slides, scores)]))
     if pictures:
         sections.append(Section("The worst and the best places", list(pictures)))
-    lead = f"95 % intervals in parentheses, by resampling {scores.blocks} blocks of the slide."
+    lead = f"95 % intervals in parentheses, by resampling {scores.blocks} {scores.unit}."
     return write_report(path, title, sections, lead)
 
 
-def worst_and_best(
-    compared: HeatmapAndOutlines,
-    counts: BlockCounts,
-    read: ReadPixels,
-    reference: Sequence[Annotation],
-    classes: ClassTable,
-) -> list[Figure]:
+def _table_of_slides(slides: Sequence[SlideCounts], scores: SegmentationScores) -> Table:
+    """Return one row a slide: the figures of all classes together, and each class's Dice; worst first."""
+    wanted = [*scores.overall, *(f"dice_{name}" for name in scores.class_names)]
+    found = {slide.name: slide_figures(slide, scores.class_names) for slide in slides}
+    order = sorted(found, key=lambda name: (not np.isnan(found[name]["mcc"]), found[name]["mcc"]))
+    rows: list[list[Cell]] = [[name, *(found[name][figure] for figure in wanted)] for name in order]
+    return Table(["slide", *(name.replace("_", " ") for name in wanted)], rows)
+
+
+def worst_and_best(slides: Sequence[SlideCounts], read: ReadPixels, classes: ClassTable) -> list[Figure]:
     """Return pictures of the blocks with the smallest and the largest share of right pixels.
 
     Blocks of which less than a quarter is labelled do not count.
+
+    Parameters
+    ----------
+    slides
+        What was counted.
+    read
+        Gives a slide's pixels.
+    classes
+        Names and colors.
     """
-    matrices = counts.matrices()
-    labelled, right = matrices.sum(axis=(1, 2)), metrics.pixel_accuracy(matrices)
-    enough = np.flatnonzero(labelled >= _LEAST_SHARE * counts.block_px**2)
-    order = enough[np.argsort(right[enough], kind="stable")]
+    places: list[tuple[float, int, Region]] = []
+    for number, slide in enumerate(slides):
+        matrices, block_px = slide.blocks.matrices(), slide.blocks.block_px
+        labelled, right = matrices.sum(axis=(1, 2)), metrics.pixel_accuracy(matrices)
+        regions = [region.clipped(slide.compared.size) for region in block_regions(slide.blocks)]
+        enough = np.flatnonzero(labelled >= _LEAST_SHARE * block_px**2).tolist()
+        places += [(float(right[k]), number, regions[k]) for k in enough]
+    order = sorted(places, key=lambda place: place[0])
     worst = order[: min(_PLACES, len(order) // 2)]
     best = order[::-1][: min(_PLACES, len(order) - len(worst))]
-    regions = [region.clipped(compared.size) for region in block_regions(counts)]
-    chosen = [("worst", number) for number in worst] + [("best", number) for number in best]
+    chosen = [("worst", place) for place in worst] + [("best", place) for place in best]
     return [
-        _picture(f"{kind}-{place}", float(right[number]), regions[number], compared, read, reference, classes)
-        for place, (kind, number) in enumerate(chosen, 1)
+        _picture(f"{kind}-{rank}", right, region, slides[number], partial(read, number), classes)
+        for rank, (kind, (right, number, region)) in enumerate(chosen, 1)
     ]
 
 
@@ -91,12 +111,12 @@ def _picture(
     name: str,
     right: float,
     region: Region,
-    compared: HeatmapAndOutlines,
-    read: ReadPixels,
-    reference: Sequence[Annotation],
+    slide: SlideCounts,
+    read: Callable[[Region, float], NDArray[np.uint8]],
     classes: ClassTable,
 ) -> Figure:
     """Draw a block with its prediction as tint and the reference as lines."""
+    compared = slide.compared
     factor = max(1, _PICTURE_PX // max(region.size.shape))
     pixels = read(region, compared.mpp)
     large = Image.fromarray(pixels).resize(
@@ -105,7 +125,7 @@ def _picture(
     corner = np.array([region.x, region.y]) * compared.downsample
     there = [
         Annotation(a.class_name, shapely.transform(a.geometry, lambda xy: xy - corner), a.color)
-        for a in reference
+        for a in compared.reference
         if a.geometry.intersects(
             shapely.box(*corner, *(corner + np.array([region.width, region.height]) * compared.downsample))
         )
@@ -113,10 +133,14 @@ def _picture(
     mpp, downsample = compared.mpp / factor, compared.downsample / factor
     percent = compared.percent(region)
     image = slide_overlay(np.asarray(large), classes, mpp, percent, there, downsample)
-    place = f"y = {region.y * compared.mpp:.0f} um, x = {region.x * compared.mpp:.0f} um"
+    place = f"{slide.name}, y = {region.y * compared.mpp:.0f} um, x = {region.x * compared.mpp:.0f} um"
     return Figure(
         name, image, f"{right:.0%} of the pixels right; {place}. Tint: prediction; lines: reference."
     )
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_f1", " F1").replace("_iou", " IoU").replace("_dice", " Dice")
 
 
 def _words(value: Interval) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan.config import EvaluateConfig
-from napari_histogan.evaluation.masked_heatmap import MaskedFigures, score_masked_heatmap
+from napari_histogan.errors import ConfigError, LabelError
+from napari_histogan.evaluation.masked_heatmap import MaskedFigures, count_masked, score_masked_counts
 from napari_histogan.evaluation.segmentation import BlockCounts, SegmentationScores, count_blocks, score
-from napari_histogan.evaluation.shape_scores import ShapeScores, score_shapes
+from napari_histogan.evaluation.shape_scores import (
+    ShapeCounts,
+    ShapeScores,
+    count_shapes,
+    of_slides,
+    score_shapes,
+)
 from napari_histogan.geometry import Region
 from napari_histogan.labels.annotation import Annotation
 from napari_histogan.labels.classes import UNLABELLED, ClassTable
 from napari_histogan.labels.outlines import paint, rasterize
 from napari_histogan.slides.zarr_pyramid import open_pyramid
+
+_FARTHEST_PX = 2048
 
 
 def compare_with_outlines(
@@ -69,6 +78,8 @@ class HeatmapAndOutlines:
         Resolution of the heatmap in um/px, and its size in pixels.
     downsample
         Level 0 pixels of the slide to a pixel of the heatmap.
+    reference
+        The outlines.
     """
 
     def __init__(
@@ -82,11 +93,11 @@ class HeatmapAndOutlines:
         self._pyramid = open_pyramid(heatmap)
         self.mpp, self.size = self._pyramid.mpp, self._pyramid.size
         self.downsample = self.mpp / slide_mpp
-        self._reference, self._ignored, self._classes = reference, ignored, classes
+        self.reference, self._ignored, self._classes = reference, ignored, classes
 
     def truth(self, region: Region) -> NDArray[np.uint8]:
         """Return the classes of a region, ``(H, W)``; 0 where nothing is to be counted."""
-        mask = rasterize(self._reference, region, self.downsample, self._classes)
+        mask = rasterize(self.reference, region, self.downsample, self._classes)
         for annotation in self._ignored:
             paint(mask, annotation.geometry, UNLABELLED, region, self.downsample)
         return mask
@@ -100,67 +111,118 @@ class HeatmapAndOutlines:
         return max(1, round(um / self.mpp))
 
 
-def evaluate_shapes(compared: HeatmapAndOutlines, classes: ClassTable, config: EvaluateConfig) -> ShapeScores:
-    """Return boundary F1, object F1, and the calibration error, with intervals over blocks."""
-    return score_shapes(
+@dataclass(frozen=True)
+class SlideCounts:
+    """What is counted of one slide.
+
+    Attributes
+    ----------
+    name
+        Of the slide.
+    compared
+        Its heatmap and outlines.
+    blocks, shapes, masked
+        Counts of its blocks; ``masked`` is None where the config asks for none.
+    """
+
+    name: str
+    compared: HeatmapAndOutlines
+    blocks: BlockCounts
+    shapes: ShapeCounts
+    masked: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class HeatmapScores:
+    """All figures of an evaluation.
+
+    Attributes
+    ----------
+    pixels, shapes, masked
+        Of pixels, of outlines and objects, and near the true boundaries (None if not asked for).
+    """
+
+    pixels: SegmentationScores
+    shapes: ShapeScores
+    masked: MaskedFigures | None
+
+    def summary(self) -> dict[str, float]:
+        """Return the values without intervals, for display."""
+        masked = self.masked.summary() if self.masked else {}
+        return self.pixels.summary() | self.shapes.summary() | masked
+
+
+def count_slide(
+    name: str, compared: HeatmapAndOutlines, classes: ClassTable, config: EvaluateConfig
+) -> SlideCounts:
+    """Compare a heatmap with outlines of its slide, part by part.
+
+    Raises
+    ------
+    ConfigError
+        If masked figures are asked for too far from the boundaries for the heatmap's resolution.
+    LabelError
+        If no labelled pixel lies in the heatmap.
+    """
+    if config.masked_um > _FARTHEST_PX * compared.mpp:
+        raise ConfigError(
+            f"masked_um {config.masked_um:g} is {config.masked_um / compared.mpp:.0f} px of {name}'s heatmap",
+            f"at most {_FARTHEST_PX} px, or {_FARTHEST_PX * compared.mpp:.0f} um",
+            "lower masked_um",
+        )
+    block_px, k = compared.pixels(config.block_um), classes.num_classes
+    blocks = count_blocks(compared.size, compared.truth, compared.percent, k, block_px)
+    if not blocks.places():
+        raise LabelError(
+            f"the reference of {name} has no labelled pixel in the heatmap",
+            "outlines of the project's classes on the slide",
+            "check that the reference belongs to this slide",
+        )
+    shapes = count_shapes(
         compared.size,
         compared.truth,
         compared.percent,
-        classes.names,
-        block_px=compared.pixels(config.block_um),
+        k,
+        block_px=block_px,
         tolerance_px=config.tolerance_um / compared.mpp,
         least_px=round(config.least_um2 / compared.mpp**2),
-        resamples=config.bootstrap,
-        seed=config.seed,
+    )
+    masked = None
+    if config.masked_um:
+        reads = compared.size, compared.truth, compared.percent, k
+        masked = count_masked(*reads, mpp=compared.mpp, within_um=config.masked_um, block_px=block_px)
+    return SlideCounts(name, compared, blocks, shapes, masked)
+
+
+def score_slides(slides: Sequence[SlideCounts], classes: ClassTable, config: EvaluateConfig) -> HeatmapScores:
+    """Return all figures; intervals are over the blocks of one slide, or over several slides."""
+    masked = [slide.masked for slide in slides if slide.masked is not None]
+    if len(slides) == 1:
+        matrices, shapes, unit = slides[0].blocks.matrices(), slides[0].shapes, "blocks of the slide"
+    else:
+        matrices = np.stack([slide.blocks.matrices().sum(axis=0) for slide in slides])
+        shapes, unit = of_slides([slide.shapes for slide in slides]), "slides"
+        masked = [np.stack([counts.sum(axis=0) for counts in masked])] if masked else []
+    how = classes.names, config.bootstrap, config.seed
+    pixels = replace(score(matrices, *how), unit=unit)
+    return HeatmapScores(
+        pixels, score_shapes(shapes, *how), score_masked_counts(masked[0], *how) if masked else None
     )
 
 
-def evaluate_masked(
-    compared: HeatmapAndOutlines, classes: ClassTable, config: EvaluateConfig
-) -> MaskedFigures | None:
-    """Return masked figures with intervals over blocks; None where the config asks for none."""
-    if not config.masked_um:
-        return None
-    return score_masked_heatmap(
-        compared.size,
-        compared.truth,
-        compared.percent,
-        classes.names,
-        mpp=compared.mpp,
-        within_um=config.masked_um,
-        block_px=compared.pixels(config.block_um),
-        resamples=config.bootstrap,
-        seed=config.seed,
-    )
-
-
-def evaluate_heatmap(
-    heatmap: Path,
-    reference: Sequence[Annotation],
-    ignored: Sequence[Annotation],
-    classes: ClassTable,
-    slide_mpp: float,
-    block_um: float,
-    resamples: int,
-    seed: int,
-) -> SegmentationScores:
-    """Return MCC, per-class Dice, and the other figures, with intervals over blocks.
-
-    Parameters are those of :func:`compare_with_outlines`, and the bootstrap's number of
-    resamples and seed.
-    """
-    counts = compare_with_outlines(heatmap, reference, ignored, classes, slide_mpp, block_um)
-    return score(counts.matrices(), classes.names, resamples, seed)
-
-
-def scores_as_json(
-    scores: SegmentationScores, shapes: ShapeScores | None = None, masked: MaskedFigures | None = None
-) -> str:
-    """Return scores as JSON; figures that are not defined are null."""
-    document = asdict(scores) | ({"shapes": asdict(shapes)} if shapes else {})
-    document |= {"masked": asdict(masked)} if masked else {}
-    document["matrix"] = scores.matrix.tolist()
+def scores_as_json(found: HeatmapScores, slides: Sequence[SlideCounts] = ()) -> str:
+    """Return scores, and those of each slide, as JSON; figures that are not defined are null."""
+    document = asdict(found.pixels) | {"shapes": asdict(found.shapes)}
+    document["matrix"] = found.pixels.matrix.tolist()
+    document |= {"masked": asdict(found.masked)} if found.masked else {}
+    document |= {"slides": {slide.name: slide_figures(slide, found.pixels.class_names) for slide in slides}}
     return json.dumps(_without_nan(document), indent=1) + "\n"
+
+
+def slide_figures(slide: SlideCounts, class_names: tuple[str, ...]) -> dict[str, float]:
+    """Return the figures of one slide without intervals."""
+    scores = score(slide.blocks.matrices(), class_names, 0)
+    return scores.summary() | score_shapes(slide.shapes.together(), class_names, 0).summary()
 
 
 def _without_nan(value: Any) -> Any:

@@ -17,12 +17,12 @@ from napari_histogan.evaluation.significance import Interval, bootstrap
 from napari_histogan.geometry import Region, Size, grid
 
 Mask = NDArray[np.uint8]
-_HIT, _FALSE, _MISSED, _PIECES, _PIXELS = range(5)
+_HIT, _FALSE, _MISSED, _PIECES, _AREA = range(5)
 
 
 @dataclass(frozen=True)
 class MaskedFigures:
-    """Figures of each class of a slide, with intervals over blocks.
+    """Figures of each class, with intervals over blocks, or over slides.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class MaskedFigures:
     iou, dice
         Of the pixels near the true boundary of each class; NaN for a class without one.
     pieces_per_mm2
-        Connected pieces of each predicted class per mm2 of the slide that has a reference.
+        Connected pieces of each predicted class per mm2 that has a reference.
     """
 
     class_names: tuple[str, ...]
@@ -49,20 +49,18 @@ class MaskedFigures:
         return found
 
 
-def score_masked_heatmap(
+def count_masked(
     size: Size,
     read_truth: Callable[[Region], Mask],
     read_percent: Callable[[Region], Mask],
-    class_names: tuple[str, ...],
+    num_classes: int,
     *,
     mpp: float,
     within_um: float,
     block_px: int,
-    resamples: int = 1000,
-    seed: int = 0,
     part_px: int = 2048,
-) -> MaskedFigures:
-    """Score the likeliest classes of a heatmap near the true boundaries.
+) -> NDArray[np.float64]:
+    """Count the likeliest classes of a heatmap near the true boundaries, block by block.
 
     Parameters
     ----------
@@ -71,16 +69,19 @@ def score_masked_heatmap(
     read_truth, read_percent
         Give classes ``(H, W)``, 0 where nothing is to be counted, and percent ``(K, H, W)`` of a region
         inside of the heatmap.
-    class_names
-        Of the K classes.
+    num_classes
+        K.
     mpp, within_um
         Microns per pixel, and the largest distance to the boundary of pixels that count.
     block_px
-        Side of the blocks that the bootstrap resamples.  A piece belongs to the block of its first pixel.
-    resamples, seed
-        Of the bootstrap.
+        Side of a block.  A piece belongs to the block of its first pixel.
     part_px
         About the side of a part; a piece that crosses its border counts once on each side.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, K, 5)``: hits, false alarms, misses, pieces, and mm2 with a reference, of at least one block.
     """
     halo, side = int(np.ceil(within_um / mpp)) + 1, max(1, part_px // block_px) * block_px
     rows: list[NDArray[np.float64]] = []
@@ -96,22 +97,30 @@ def score_masked_heatmap(
         )
         by_class = [
             _count(truth, predicted, k, inside, (within_um / mpp, block_px))
-            for k in range(1, len(class_names) + 1)
+            for k in range(1, num_classes + 1)
         ]
         rows += list(np.stack(by_class, axis=1))
-    counts = np.stack(rows) if rows else np.zeros((1, len(class_names), 5))
-    kept = counts[counts[:, :, _PIXELS].any(axis=1)] if counts.any() else counts
-    area = (mpp / 1000) ** 2
+    counts = np.stack(rows) if rows else np.zeros((1, num_classes, 5))
+    counts[..., _AREA] *= (mpp / 1000) ** 2
+    return counts[counts[:, :, _AREA].any(axis=1)] if counts.any() else counts[:1]
+
+
+def score_masked_counts(
+    counts: NDArray[np.float64], class_names: tuple[str, ...], resamples: int = 1000, seed: int = 0
+) -> MaskedFigures:
+    """Return the figures of counts ``(B, K, 5)``, each with an interval over their blocks."""
     return MaskedFigures(
         class_names,
-        bootstrap(kept, lambda c: _ratio(c[..., _HIT], c[..., _HIT : _MISSED + 1].sum(-1)), resamples, seed),
         bootstrap(
-            kept,
+            counts, lambda c: _ratio(c[..., _HIT], c[..., _HIT : _MISSED + 1].sum(-1)), resamples, seed
+        ),
+        bootstrap(
+            counts,
             lambda c: _ratio(2 * c[..., _HIT], c[..., _HIT] + c[..., _HIT : _MISSED + 1].sum(-1)),
             resamples,
             seed,
         ),
-        bootstrap(kept, lambda c: _ratio(c[..., _PIECES], c[..., _PIXELS] * area), resamples, seed),
+        bootstrap(counts, lambda c: _ratio(c[..., _PIECES], c[..., _AREA]), resamples, seed),
     )
 
 

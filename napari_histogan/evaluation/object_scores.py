@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,8 +39,13 @@ class ObjectScores:
     @property
     def f1(self) -> float:
         """Return 2 hits / (predicted + true); NaN if there are no objects."""
-        total = self.predicted + self.true
-        return 2 * self.hits / total if total else float("nan")
+        return float(object_f1(np.array([[self.hits, self.predicted, self.true]]))[0])
+
+
+def object_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return F1 of each class ``(..., K)`` from hits, predicted, and true objects ``(..., K, 3)``."""
+    hits, total = np.asarray(counts[..., 0], np.float64), np.asarray(counts[..., 1:].sum(axis=-1), np.float64)
+    return np.where(total > 0, 2 * hits / np.where(total > 0, total, 1), np.nan)
 
 
 class ObjectMatcher:
@@ -75,18 +81,45 @@ class ObjectMatcher:
 
     def scores(self) -> ObjectScores:
         """Return what was found of all parts so far."""
+        hits, found, true = self._matched()
+        return ObjectScores(len(hits), len(found), len(true))
+
+    def by_block(self, side: int) -> dict[tuple[int, int], NDArray[np.int64]]:
+        """Return hits, predicted, and true objects ``(3,)`` of the blocks that hold any, by row and column.
+
+        An object belongs to the block of the upper left corner of its frame, a hit to that of the
+        predicted object.
+
+        Parameters
+        ----------
+        side
+            Of a block in pixels.
+        """
+        blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
+        hits, found, true = self._matched()
+        for column, (labels, objects) in enumerate(
+            ((hits, self._found), (found, self._found), (true, self._true))
+        ):
+            corners = objects.corners()
+            for label in labels:
+                y, x = corners[label]
+                blocks.setdefault((y // side, x // side), np.zeros(3, np.int64))[column] += 1
+        return blocks
+
+    def _matched(self) -> tuple[set[int], set[int], set[int]]:
+        """Return the predicted objects that are right, all predicted ones, and all true ones."""
         true, found = self._true.areas(self._least), self._found.areas(self._least)
         shared: dict[int, Counter[int]] = {}
         for (a, b), count in self._shared.items():
             a, b = self._true.root(a), self._found.root(b)
             if a in true and b in found:
                 shared.setdefault(b, Counter())[a] += count
-        taken = set()
-        for overlaps in shared.values():
+        hits = set()
+        for label, overlaps in shared.items():
             best, count = max(overlaps.items(), key=lambda item: (item[1], -item[0]))
             if 2 * count > true[best]:
-                taken.add(best)  # no two can cover more than half of one object
-        return ObjectScores(len(taken), len(found), len(true))
+                hits.add(label)  # no two can cover more than half of one object
+        return hits, set(found), set(true)
 
 
 class _Objects:
@@ -95,6 +128,7 @@ class _Objects:
     def __init__(self) -> None:
         self._parent = [0]
         self._area = [0]
+        self._corner = [(0, 0)]
         self._rim: dict[tuple[int, int], int] = {}
 
     def root(self, label: int) -> int:
@@ -110,10 +144,21 @@ class _Objects:
             total[self.root(label)] += self._area[label]
         return {label: area for label, area in total.items() if area >= least}
 
+    def corners(self) -> dict[int, tuple[int, int]]:
+        """Return the upper left corner of each object's frame, row before column."""
+        found: dict[int, tuple[int, int]] = {}
+        for label in range(1, len(self._parent)):
+            root, (y, x) = self.root(label), self._corner[label]
+            known = found.get(root, (y, x))
+            found[root] = min(known[0], y), min(known[1], x)
+        return found
+
     def add(self, inside: NDArray[np.bool_], origin: tuple[int, int]) -> Labels:
         """Return the labels of a part's pixels, 0 outside."""
         first = len(self._parent) - 1
-        count, found = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
+        count, found, frames, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
+        tops, lefts = frames[1:, cv2.CC_STAT_TOP], frames[1:, cv2.CC_STAT_LEFT]
+        self._corner += zip((tops + origin[0]).tolist(), (lefts + origin[1]).tolist(), strict=True)
         labels = np.where(found > 0, found.astype(np.int64) + first, 0)
         self._parent += range(first + 1, first + count)
         self._area += np.bincount(found.ravel(), minlength=count)[1:].tolist()

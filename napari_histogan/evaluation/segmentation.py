@@ -55,6 +55,8 @@ class SegmentationScores:
         ``(K + 1, K + 1)``, rows truth, columns prediction, 0 = none.
     blocks
         Number of blocks with labelled pixels.
+    unit
+        What was resampled, in words.
     """
 
     class_names: tuple[str, ...]
@@ -62,6 +64,7 @@ class SegmentationScores:
     per_class: dict[str, list[Interval]]
     matrix: metrics.Counts
     blocks: int
+    unit: str = "blocks of the slide"
 
     def summary(self) -> dict[str, float]:
         """Return the values without intervals, for display: ``mcc``, ``dice_epidermis`` and so on."""

@@ -64,8 +64,7 @@ class Parent:
     Parameters
     ----------
     id
-        An artifact's id, "masks/0004" or "labels/corrections" for human work, or "file:" and the path of
-        a file outside of the project, such as outlines.
+        An artifact's id, "masks/0004" or "labels/corrections" for human work, or "file:PATH".
     hash
         Its content hash at that time, sha256 in hex.
     """

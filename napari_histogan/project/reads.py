@@ -12,6 +12,7 @@ from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.labels.slide_labels import UNKNOWN, require_both
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.calibrations import chosen_block_labels
+from napari_histogan.project.compared_heatmaps import heatmaps_to_compare
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels
 from napari_histogan.project.store import Project
@@ -27,7 +28,6 @@ _NAMED_BY_FIELD = {
     "synthesize_dataset": ("pixel_classifier",),
     "predict_heatmap": ("segmenter",),
     "detect_objects": ("heatmap",),
-    "evaluate": ("heatmap",),
 }
 """Fields that name an artifact of the kind of the same name; empty takes the newest."""
 
@@ -79,6 +79,8 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "import_block_labels":
         reads += _block_source(project, config)
     if config.stage == "train_weakly" and values["labels"] is None:
+    if config.stage == "evaluate":
+        reads += [a.id for a in heatmaps_to_compare(project, values["heatmap"], values["reference"])]
         reads += _kept_labels(project)
     if config.stage == "train_super_resolution":
         reads += [artifact.id for artifact in chosen_block_labels(project, values["blocks"])]

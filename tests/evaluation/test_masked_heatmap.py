@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_histogan.evaluation.masked import masked_counts, score_masked
-from napari_histogan.evaluation.masked_heatmap import score_masked_heatmap
+from napari_histogan.evaluation.masked_heatmap import count_masked, score_masked_counts
 from napari_histogan.geometry import Size
 
 MPP = 2.0
@@ -23,14 +23,15 @@ def case():
 
 
 def score(truth, percent, **how):
-    return score_masked_heatmap(
+    counts = count_masked(
         Size(*truth.shape),
         lambda region: truth[region.slices],
         lambda region: percent[(slice(None), *region.slices)],
-        ("disc", "ground"),
+        2,
         mpp=MPP,
-        **{"within_um": 12.0, "block_px": 16, "resamples": 100, **how},
+        **{"within_um": 12.0, "block_px": 16, **how},
     )
+    return score_masked_counts(counts, ("disc", "ground"), 100)
 
 
 @pytest.mark.parametrize("part_px", [2048, 48])

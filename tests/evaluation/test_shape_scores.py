@@ -7,7 +7,7 @@ from napari_histogan.evaluation.boundaries import boundary_counts, boundary_f1
 from napari_histogan.evaluation.calibration import calibration_counts, calibration_error
 from napari_histogan.evaluation.object_scores import ObjectMatcher
 from napari_histogan.evaluation.segmentation import classes_from_percent
-from napari_histogan.evaluation.shape_scores import score_shapes
+from napari_histogan.evaluation.shape_scores import count_shapes, score_shapes
 from napari_histogan.geometry import Region, Size
 
 SIZE = Size(50, 70)
@@ -30,17 +30,17 @@ def test_parts_and_blocks_give_the_figures_of_the_whole(
     pictures: tuple[np.ndarray, np.ndarray], block: int, part: int
 ) -> None:
     truth, percent = pictures
-    found = score_shapes(
+    counts = count_shapes(
         SIZE,
         lambda region: truth[region.slices],
         lambda region: percent[(slice(None), *region.slices)],
-        ("ground", "spots"),
+        2,
         block_px=block,
         tolerance_px=1.5,
         least_px=3,
-        resamples=50,
         part_px=part,
     )
+    found = score_shapes(counts, ("ground", "spots"), 50)
     predicted = classes_from_percent(percent)
     borders = boundary_f1(boundary_counts(truth, predicted, 2, 1.5))
     assert [interval.value for interval in found.boundary_f1] == pytest.approx(borders.tolist())
@@ -53,6 +53,7 @@ def test_parts_and_blocks_give_the_figures_of_the_whole(
     if block < 50:
         assert found.boundary_f1[1].low <= borders[1] <= found.boundary_f1[1].high
         assert found.boundary_f1[1].low < found.boundary_f1[1].high
+        assert found.object_f1[1].low < found.object_f1[1].value < found.object_f1[1].high
     summary = found.summary()
     assert summary["object_f1_spots"] == matcher.scores().f1
     assert set(summary) == {
@@ -65,7 +66,8 @@ def test_nothing_labelled_has_no_figures() -> None:
     def nothing(region: Region) -> np.ndarray:
         return np.zeros(region.size.shape, np.uint8)
 
-    found = score_shapes(SIZE, nothing, nothing, ("a", "b"), block_px=16, tolerance_px=1, resamples=5)
+    counts = count_shapes(SIZE, nothing, nothing, 2, block_px=16, tolerance_px=1)
+    found = score_shapes(counts, ("a", "b"), 5)
     assert np.isnan(found.calibration_error.value)
     assert np.isnan([interval.value for interval in found.boundary_f1]).all()
     assert [scores.true for scores in found.objects] == [0, 0]
