@@ -260,8 +260,7 @@ def evaluate(project: Project, config: c.EvaluateConfig, reporter: Reporter) -> 
     slides = list(count_slides(project, heatmaps, config, reporter, HEATMAP))
     scores = score_slides(slides, project.classes, config)
     try:
-        with open_entry(entry) as slide:
-            pictures = worst_and_best(compared, counts, slide.read_at, reference, classes)
+        pictures = worst_and_best(slides, partial(read_slide, project, heatmaps), project.classes)
     except SlideError as error:
         reporter.warn(f"the report has no pictures: {error}")
         pictures = []

@@ -78,9 +78,9 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         reads += _sources(project, values["sources"])
     if config.stage == "import_block_labels":
         reads += _block_source(project, config)
-    if config.stage == "train_weakly" and values["labels"] is None:
     if config.stage == "evaluate":
         reads += [a.id for a in heatmaps_to_compare(project, values["heatmap"], values["reference"])]
+    if config.stage == "train_weakly" and values["labels"] is None:
         reads += _kept_labels(project)
     if config.stage == "train_super_resolution":
         reads += [artifact.id for artifact in chosen_block_labels(project, values["blocks"])]
