@@ -50,6 +50,8 @@ from napari_histogan.side_doors import (
     import_block_labels,
     invert_patches,
     mix_samples,
+    predict_patch_map,
+    train_patch_gan,
     train_super_resolution,
     train_weakly,
 )
@@ -318,7 +320,9 @@ STAGE_FUNCTIONS: dict[str, Callable[[Project, Any, Reporter], Artifact]] = {
         import_block_labels,
         train_super_resolution,
         train_weakly,
+        train_patch_gan,
         predict_heatmap,
+        predict_patch_map,
         detect_objects,
         evaluate,
         merge_corrections,

@@ -6,6 +6,7 @@
     mix_samples: samples -> more samples, by mixing the styles of two or moving one
     import_block_labels -> (estimate) -> train_super_resolution: coarse labels -> a segmenter
     train_weakly: labels of whole slides -> a segmenter
+    train_patch_gan -> predict_patch_map: few labelled pixels -> a patch classifier -> a heatmap
 
 The functions are registered, and run, with those of :mod:`~napari_histogan.pipeline`.
 """
@@ -23,14 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_histogan import config as c
-from napari_histogan.block_inputs import block_labels_of, block_training, write_sheet
+from napari_histogan.block_inputs import HEATMAP, block_labels_of, block_training, write_sheet
 from napari_histogan.errors import ConfigError, SlideNotFound, SlideTooSmall
 from napari_histogan.geometry import Region
 from napari_histogan.inference.mixing import mix_samples as run_mixing
+from napari_histogan.inference.patch_map import predict_patch_map as run_patch_classifier
 from napari_histogan.inference.real_patches import ReadPatch, quality
 from napari_histogan.inference.real_patches import invert_patches as search_patches
 from napari_histogan.inference.sampling import load_samples
 from napari_histogan.models.generator_file import DISCRIMINATOR_FILE, load_discriminator, load_generator
+from napari_histogan.patch_inputs import judge as judge_patches
+from napari_histogan.patch_inputs import map_shower, patch_data
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.slide_labels import slide_labels_parent
@@ -47,6 +51,7 @@ from napari_histogan.stage_inputs import (
     patch_stream,
     stage_input,
 )
+from napari_histogan.training.train_patch_gan import train_patch_gan as run_patch_training
 from napari_histogan.training.train_super_resolution import train_super_resolution as run_super_resolution
 from napari_histogan.training.train_weakly import train_weakly as run_weak_training
 
@@ -144,6 +149,44 @@ def train_weakly(project: Project, config: c.TrainWeaklyConfig, reporter: Report
         shutil.copyfile(labels_file(project, config), draft.path / "labels.csv")
         numbers = numbers_of(draft.path / "segmenter.json")
         draft.summary.update(sources=f"labels of {len(slides)} slides", beta_1=beta_1, **figures, **numbers)
+    return draft.result
+
+
+def train_patch_gan(project: Project, config: c.TrainPatchGanConfig, reporter: Reporter) -> Artifact:
+    """Train a classifier of small patches from few labels, and score it by pictures kept back."""
+    data = patch_data(project.classes.names, config, reporter)
+    folder = run_patch_training(
+        data.labels,
+        config,
+        reporter,
+        mpp=data.mpp,
+        preparation=data.preparation,
+        show_map=map_shower(data, config),
+    )
+    figures = judge_patches(data, folder, config, reporter)
+    with project.new_artifact("patch_classifier", config, reporter) as draft:
+        draft.take(folder)
+        draft.summary.update(
+            pictures=len(data.learned),
+            patches=len(data.labels.centers),
+            adversarial=config.adversarial,
+            channel=config.channel,
+            mpp=data.mpp,
+            **figures,
+        )
+    return draft.result
+
+
+def predict_patch_map(project: Project, config: c.PredictPatchMapConfig, reporter: Reporter) -> Artifact:
+    """Run a patch classifier over a slide; blocks appear in the run folder as they are done."""
+    net = stage_input(project, reporter, config.patch_classifier, "patch_classifier")
+    entry = project.slide(config.slide)
+    out = reporter.run_dir / HEATMAP
+    with open_entry(entry) as slide:
+        summary = run_patch_classifier(slide, net.path, config, reporter, out)
+    with project.new_artifact("heatmap", config, reporter, [net]) as draft:
+        draft.take_whole(out)
+        draft.summary.update(slide=entry.name, **summary)
     return draft.result
 
 

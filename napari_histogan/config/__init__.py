@@ -17,6 +17,7 @@ from napari_histogan.config.generator import (
     TrainGanConfig,
 )
 from napari_histogan.config.labeling import SynthesizeDatasetConfig, TrainPixelClassifierConfig
+from napari_histogan.config.patch_gan import PredictPatchMapConfig, TrainPatchGanConfig
 from napari_histogan.config.real_patches import InvertPatchesConfig
 from napari_histogan.config.segmentation import (
     DetectObjectsConfig,
@@ -44,11 +45,13 @@ __all__ = [
     "MixSamplesConfig",
     "Precision",
     "PredictHeatmapConfig",
+    "PredictPatchMapConfig",
     "STAGES",
     "SampleImagesConfig",
     "StageConfig",
     "SynthesizeDatasetConfig",
     "TrainGanConfig",
+    "TrainPatchGanConfig",
     "TrainPixelClassifierConfig",
     "TrainSegmenterConfig",
     "TrainSuperResolutionConfig",
@@ -74,7 +77,9 @@ STAGES: dict[str, type[StageConfig]] = {
         ImportBlockLabelsConfig,
         TrainSuperResolutionConfig,
         TrainWeaklyConfig,
+        TrainPatchGanConfig,
         PredictHeatmapConfig,
+        PredictPatchMapConfig,
         DetectObjectsConfig,
         EvaluateConfig,
         MergeCorrectionsConfig,

@@ -16,6 +16,7 @@ PAPER: dict[str, Any] = {
     "centers": "skeleton",
     "normalization": "instance",
     "noise": 300,
+    "adversarial_weight": 1.0,
     "batch": 64,
     "learning_rate": 1e-4,
     "decay": 0.8,
@@ -65,6 +66,13 @@ class TrainPatchGanConfig(StageConfig):
         "instance is the paper's; with channel, each pixel over its channels, maps are computed at once.",
     )
     noise: int = more(300, "Numbers of noise that the generator paints from.", ge=1, le=10_000)
+    adversarial_weight: float = more(
+        0.1,
+        "Weight in the classifier's loss of telling real from painted, beside 1 for the classes; the paper's "
+        "is 1, with which the classes are learned much more slowly.",
+        gt=0,
+        le=10,
+    )
     conditional: bool = more(
         False, "The generator is told a class to paint, and what it paints has to be classified so."
     )

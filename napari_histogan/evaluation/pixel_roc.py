@@ -63,7 +63,7 @@ def scored(
 
 def pixel_auc(pictures: Sequence[ScoredPicture]) -> PixelAuc:
     """Return the areas under the ROC curves; raise ``LabelError`` if a picture has only one kind of pixel."""
-    by_picture = {p.name: roc_auc(p.truth, p.probability) for p in pictures}
+    by_picture = {p.name: roc_auc(p.truth, p.probability.astype(np.float64)) for p in pictures}
     return PixelAuc(roc_auc(*_pooled(pictures)), by_picture)
 
 

@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "dataset": "datasets",
     "block_labels": "block_labels",
     "segmenter": "segmenters",
+    "patch_classifier": "patch_classifiers",
     "heatmap": "heatmaps",
     "objects": "objects",
     "evaluation": "evaluations",
@@ -91,10 +92,8 @@ class Artifact:
         What made it, and how.
     parents
         What it was made from.
-    files
-        sha256 of each file by its path relative to the folder.
-    hash
-        sha256 over kind and files: equal content, equal hash.
+    files, hash
+        sha256 of each file by its path relative to the folder; and over kind and files, the content's hash.
     summary
         Free numbers and strings for display.
     created, program_version

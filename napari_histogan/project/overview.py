@@ -21,7 +21,7 @@ BLOCKS, SLIDES = "blocks", "slides"
 
 _ON_THE_OWN_WAY = ("segmenter", "heatmap")
 _FROM_COARSE = {"train_super_resolution": BLOCKS, "train_weakly": SLIDES}
-OPTIONAL = {"block_labels", "objects", "evaluation", "corrections", "study"}
+OPTIONAL = {"block_labels", "patch_classifier", "objects", "evaluation", "corrections", "study"}
 """Kinds that the flow goes on without."""
 
 

@@ -27,6 +27,7 @@ _NAMED_BY_FIELD = {
     "mix_samples": ("samples",),
     "synthesize_dataset": ("pixel_classifier",),
     "predict_heatmap": ("segmenter",),
+    "predict_patch_map": ("patch_classifier",),
     "detect_objects": ("heatmap",),
 }
 """Fields that name an artifact of the kind of the same name; empty takes the newest."""
@@ -125,7 +126,7 @@ def _slides(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "extract_patches":
         entries = [project.slide(name) for name in values["slides"]] or project.slides() or [project.slide()]
         return [f"slide {entry.name} ({entry.path})" for entry in entries]
-    if config.stage in ("predict_heatmap", "import_block_labels"):
+    if config.stage in ("predict_heatmap", "predict_patch_map", "import_block_labels"):
         entry = project.slide(values["slide"])
         return [f"slide {entry.name} ({entry.path})"]
     if config.stage == "invert_patches" and not values["paths"]:

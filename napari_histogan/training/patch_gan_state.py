@@ -55,8 +55,8 @@ class PatchGanState:
         Returns
         -------
         dict
-            ``loss`` and its parts: ``class_loss``, and with a generator ``real_loss``, ``fake_loss``; beside
-            it ``generator_loss``.
+            ``loss`` and its parts before weighting: ``class_loss``, and with a generator ``real_loss``,
+            ``fake_loss``; beside it ``generator_loss``.
 
         Raises
         ------
@@ -72,9 +72,13 @@ class PatchGanState:
         with self.compute.autocast():
             logits = self.net(real if painted is None else torch.cat([real, painted.detach()]))
         losses = self._classifier_losses(logits[: len(real)], classes, logits[len(real) :], wanted)
-        self._descend("classifier", self.optimizer, torch.stack(list(losses.values())).sum())
+        whole = losses["class_loss"]
+        for name, loss in losses.items():
+            if name != "class_loss":
+                whole = whole + self.config.adversarial_weight * loss
+        self._descend("classifier", self.optimizer, whole)
         figures = {name: float(loss.detach()) for name, loss in losses.items()}
-        figures["loss"] = sum(figures.values())
+        figures["loss"] = float(whole.detach())
         if painted is not None and self.painter is not None:
             self.net.requires_grad_(False)
             with self.compute.autocast():
