@@ -11,6 +11,7 @@ within one block of the true boundary, and by connected pieces per mm2.
 * masks: the same net trained on every pixel, the ceiling
 
     python benchmarks/label_super_resolution.py --glas FOLDER [--quick] [--seeds 3] [--steps 600]
+    python benchmarks/label_super_resolution.py --idc FOLDER [--figure FILE.png]   (real blocks)
 
 Citation: Sirinukunwattana et al., Medical Image Analysis 35 (2017), doi 10.1016/j.media.2016.08.008.
 """
@@ -25,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import breast_blocks
 import cv2
 import numpy as np
 import torch
@@ -240,8 +242,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--glas", type=Path, help="folder with train_1.png, train_1_anno.png ...")
+    parser.add_argument("--idc", type=Path, help="folder with slide_14082.png; see breast_blocks.py")
+    parser.add_argument("--figure", type=Path, help="where the picture of --idc goes")
     parser.add_argument(
-        "--glas", type=Path, required=True, help="folder with train_1.png, train_1_anno.png ..."
+        "--shares",
+        type=float,
+        nargs=4,
+        default=[0.7, 0.25, 0.1, 0.12],
+        help="assumed tumor share of tumor blocks and of others with --idc: mean sd mean sd",
     )
     parser.add_argument("--quick", action="store_true", help="blocks of 32 px, two count models, few steps")
     parser.add_argument("--seeds", type=int, default=0, help="3; 1 with --quick")
@@ -257,6 +266,11 @@ def main() -> None:
     parser.add_argument("--more", action="store_true", help="also calibrated blocks, errors, and matchings")
     given = parser.parse_args()
     given.steps = given.steps or (150 if given.quick else 600)
+    if given.idc is not None:
+        breast_blocks.measure(given)
+        return
+    if given.glas is None:
+        parser.error("give the folder of GlaS by --glas, or that of idc_breast by --idc")
     seeds = given.seeds or (1 if given.quick else 3)
     models = given.models or (("intra", "intra+inter") if given.quick else MODELS)
     print(machine(), flush=True)

@@ -1,6 +1,8 @@
 """Make the pictures of the docs: open a project and save every tab as a PNG.
 
-Usage: python docs/make_screenshots.py PROJECT [--out docs/images] [--size 1366x768]
+Usage: python docs/make_screenshots.py PROJECT [--out docs/images] [--size 1366x768] [--way blocks|labels]
+
+The ways of block labels and of slide labels are shown with the projects of docs/make_example_projects.py.
 
 Needs a display; without one: xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py PROJECT
 The project is only looked at: strokes are shown from its masks, nothing is started or saved.
@@ -22,7 +24,7 @@ os.environ.setdefault("NAPARI_CONFIG", str(Path(_SETTINGS) / "settings.yaml"))
 os.environ["XDG_CONFIG_HOME"] = _SETTINGS  # no list of the user's recent projects in the pictures
 
 import napari
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_histogan.widgets.dock import HistoganDock
 from napari_histogan.widgets.launch import open_dock
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("project", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--size", default="1366x768", help="of the window in pixels")
+    parser.add_argument("--way", choices=("samples", "blocks", "labels"), default="samples")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     width, height = (int(side) for side in options.size.split("x"))
@@ -42,12 +45,13 @@ def main() -> int:
     dock = open_dock(viewer)
     _until(lambda: dock.session is not None)
     save = lambda name: _save(viewer, options.out / f"dock-{name}.png")  # noqa: E731 - reads as a verb below
-    save("start")
+    if options.way == "samples":
+        save("start")
     if not dock.open_project(options.project):
         sys.stderr.write(dock.message.text() + "\n")
         return 1
     viewer.window.resize(width, height)
-    _tabs(dock, viewer, save)
+    {"samples": _tabs, "blocks": _blocks, "labels": _labels}[options.way](dock, viewer, save)
     viewer.close()
     return 0
 
@@ -88,6 +92,60 @@ def _tabs(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
         dock.correct.place()
         save("correct")
         dock.correct.discard()
+
+
+def _blocks(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
+    """Show the blocks, one of them being estimated, and the sharpened mask beside them."""
+    panel = dock.blocks
+    dock.show_tab("blocks")
+    _until(lambda: panel.queue is not None)
+    dock.message_bar.hide()
+    _hide_gallery(dock)
+    panel.jobs.show_job(dock.session.jobs.newest("train_super_resolution").number)
+    panel.result.mask_button.click()
+    dock.session.slide_view.toggle_heatmap()
+    save("blocks")
+    panel.estimate_button.click()
+    if not panel.estimating:  # every value has enough: show a block all the same
+        panel.calibration.begin(panel.queue, dock.session.slide_view.reader, dock.session.project.classes)
+        panel.estimate_button.setChecked(True)
+        panel.calibration.show()
+        panel._tell()
+    panel.calibration.show_value(panel.queue.labels.values[len(panel.queue.labels.values) // 2])
+    dock.message_bar.hide()
+    save("blocks-estimate")
+    panel.toggle_estimating()
+    panel._end_estimating()
+    panel._tell()
+    dock.message_bar.hide()
+    panel.result.mask_button.click()
+    panel.result.beside_button.click()
+    save("blocks-sharpened")
+
+
+def _labels(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
+    """Show slides with their labels and a map, and the loss with the curves of the calculator."""
+    panel = dock.labels
+    dock.show_tab("labels")
+    _hide_gallery(dock)
+    malign = [row for row in range(panel.table.rowCount()) if panel.table.item(row, 1).text() == "malign"]
+    panel.open(panel.table.name(malign[-1]))
+    panel.table.selectRow(malign[-1])
+    dock.message_bar.hide()
+    panel.loss.expand(animate=False)
+    save("labels-loss")
+    panel.loss.collapse(animate=False)
+    _work(0.3)
+    bar = panel.area.verticalScrollBar()
+    bar.setValue(bar.maximum())
+    save("labels-result")
+
+
+def _hide_gallery(dock: HistoganDock) -> None:
+    """Make room for the slide; there are no samples on these ways."""
+    for other in dock.window().findChildren(QDockWidget):
+        if "Samples" in other.windowTitle():
+            other.hide()
 
 
 def _save(viewer: Any, path: Path) -> None:
