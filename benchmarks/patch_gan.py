@@ -1,15 +1,16 @@
 """Patch classifiers: with and without a generator, at several sizes; maps against the plain loop; few labels.
 
 * `--chase FOLDER`: AUC inside the field of view of GAN-CNN and CNN on children kept back, over seeds; p by
-  Welch's t-test; `--ways` adds single ingredients
-* maps: every patch of a picture against a loop that cuts and classifies one after the other, same output
-* training: patches per second of whole steps, and of a step in float32 that cuts patch by patch
+  Welch's t-test; further `--ways`, single ingredients, at the smallest size only
+* maps: every patch of a picture against a loop that cuts and classifies one after the other, same output (64 px)
+* training: patches per second of whole steps, and of a step in float32 that cuts patch by patch (64 px)
 * `--nuclei FOLDER`: MoNuSeg, 200 labelled pixels of each class: GAN-CNN, CNN, and a random forest on
   scikit-image's features, as other programs have it (needs scikit-learn, in the extra `dev`)
 
     python benchmarks/patch_gan.py --chase FOLDER --nuclei FOLDER [--quick] [--seeds 5] [--sizes 15000,30000]
 
-`--quick`: patches of 32 px, narrow nets, 600 and 2,400 labelled patches, pictures at half resolution.
+`--quick`: patches of 32 px, narrow nets, 180 steps, 600 and 2,400 labelled patches, half resolution.
+The whole of it takes about three hours on two idle cores.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ WAYS: dict[str, dict[str, object]] = {
     "gan_instance": {"normalization": "instance"},
 }
 NAMES = ("object", "background")
+SIDE, WIDTH = 64, 32
+"""Of the patches and nets with which speed is measured."""
 FASTER = 5.0
 
 
@@ -135,6 +138,7 @@ def learned(task: Task, labels: PatchLabels, config: TrainPatchGanConfig) -> Pat
 
 def maps_of(net: PatchClassifier, task: Task, compute: Compute, stride: int) -> list[ScoredPicture]:
     """Map the pictures to judge by."""
+    stride = max(stride, 8) if net.shape.normalization == "instance" else stride  # patch by patch: slow
     mapper = PatchMapper(net, compute, min(stride, net.shape.strides[-1]))
     scored = []
     for p in task.test:
@@ -149,9 +153,10 @@ def compare(task: Task, thin: bool, counts: Sequence[int], options: argparse.Nam
     name = "chase" if thin else "nuclei"
     curves = []
     for count in counts:
-        found: dict[str, list[float]] = {way: [] for way in options.ways}
+        ways = [way for way in options.ways if way in ("cnn", "gan") or count == min(counts)]
+        found: dict[str, list[float]] = {way: [] for way in ways}
         for seed in range(options.seeds):
-            for way in options.ways:
+            for way in ways:
                 config = config_of(options, way, count, seed)
                 net = learned(task, labels_of(task, config, thin), config)
                 pictures = maps_of(net, task, resolve(config), options.stride)
@@ -185,7 +190,7 @@ def forest(task: Task, options: argparse.Namespace, count: int) -> list[float]:
     from sklearn.ensemble import RandomForestClassifier
 
     def features(p: PreparedPicture) -> NDArray[np.float32]:
-        return np.asarray(multiscale_basic_features(p.pixels[..., 0], sigma_max=16, num_workers=1))
+        return np.asarray(multiscale_basic_features(p.pixels[..., 0], sigma_max=16))
 
     learn, test = [features(p) for p in task.learn], [features(p) for p in task.test]
     aucs = []
@@ -204,10 +209,10 @@ def forest(task: Task, options: argparse.Namespace, count: int) -> list[float]:
 def inference_speed(task: Task, options: argparse.Namespace) -> dict[str, float]:
     """Return how many times faster maps are than the plain loop, which does a part of the picture."""
     picture = task.test[0].pixels.transpose(2, 0, 1)
-    rows = picture[:, 100 : 100 + options.patch_px, 60 : 60 + options.patch_px]
+    rows = picture[:, 100:132, 60:92]
     figures = {}
     for normalization in ("channel", "instance"):
-        shape = PatchNetShape(options.patch_px, 1, 2, True, options.width, normalization)
+        shape = PatchNetShape(SIDE, 1, 2, True, WIDTH, normalization)
         torch.manual_seed(0)
         net = PatchClassifier(shape).eval()
         config = TrainPatchGanConfig(mpp=1.0, threads=options.threads, precision="float32")
@@ -246,12 +251,13 @@ def plain_map(net: PatchClassifier, picture: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def training_speed(task: Task, options: argparse.Namespace) -> dict[str, float]:
-    """Return patches per CPU second of the CNN's step against a plain one in float32."""
-    config = config_of(options, "cnn", 512, 0)
+    """Return patches per CPU second of whole steps at the paper's size, and of the CNN's plain step."""
+    full = argparse.Namespace(**{**vars(options), "patch_px": SIDE, "width": WIDTH})
+    config = config_of(full, "cnn", 512, 0)
     labels = labels_of(task, config, thin=True)
-    state = new_state(PatchNetShape(options.patch_px, 1, 2, False, options.width), config, resolve(config))
-    gan = config_of(options, "gan", 512, 0)
-    both = new_state(PatchNetShape(options.patch_px, 1, 2, True, options.width), gan, resolve(gan))
+    state = new_state(PatchNetShape(SIDE, 1, 2, False, WIDTH), config, resolve(config))
+    gan = config_of(full, "gan", 512, 0)
+    both = new_state(PatchNetShape(SIDE, 1, 2, True, WIDTH), gan, resolve(gan))
     plain = PatchClassifier(state.net.shape)
     adam = torch.optim.Adam(plain.parameters())
     places, classes = labels.centers.places[::8], torch.from_numpy(labels.centers.classes[::8])
@@ -273,7 +279,7 @@ def training_speed(task: Task, options: argparse.Namespace) -> dict[str, float]:
             "gan": lambda: both.take_step(batch(), classes, None, 1e-4),
             "plain_cnn": plain_step,
         },
-        5,
+        3,
     )
     figures = {f"train_{name}_patches_per_cpu_s": len(places) / cost.cpu for name, cost in took.items()}
     print("training, patches per CPU s:", {k: round(v) for k, v in figures.items()}, flush=True)
@@ -302,8 +308,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", default="15000,30000", help="labelled patches")
-    parser.add_argument("--steps", type=int, default=0, help="of training, whatever the size; 0: 4,000")
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=0, help="of training, whatever the size; 0: 1,500")
+    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--plot", type=Path, help="folder for ROC plots")
@@ -313,7 +319,7 @@ def main() -> None:
         options.patch_px, options.width, options.steps, options.threads = 32, 8, options.steps or 180, 1
         options.sizes = "600,2400" if options.sizes == "15000,30000" else options.sizes
         options.ways = "cnn,gan" if options.ways == ",".join(WAYS) else options.ways
-    options.steps = options.steps or 4000
+    options.steps = options.steps or 1500
     options.sizes = [int(size) for size in options.sizes.split(",")]
     options.ways = options.ways.split(",")
     print(machine(), flush=True)

@@ -61,7 +61,7 @@ class PatchGanState:
         Raises
         ------
         TrainingDiverged
-            If a loss or gradient is not finite; the weights are those before.
+            If a loss or gradient is not finite; that network's weights are those before the step.
         """
         self.net.train()
         for optimizer in (self.optimizer, self.painter):
