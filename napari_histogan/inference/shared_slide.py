@@ -32,7 +32,8 @@ from napari_histogan.slides.zarr_pyramid import PyramidWriter, done_blocks
 BANDS = "heatmap-bands"
 """Folder in the run folder with what the workers tell; it stays until a map is whole."""
 
-_BANDS_PER_WORKER = 2
+_MOST_BANDS, _LEAST_ROWS = 2, 10
+"""Bands for each worker, and rows of a band: both sides of a border predict the windows over it."""
 _GO = "go"
 
 Wanted = Callable[[Region], bool] | None
@@ -151,7 +152,7 @@ def share_slide(
     watch = _Watch(writer, reporter)
     with connect(config.scheduler) as workers:
         workers.check(reporter.run_dir)
-        rows = _bands(writer, wanted, _BANDS_PER_WORKER * workers.count())
+        rows = _bands(writer, wanted, workers.count())
         files = reader.path.resolve(), reader.mpp, segmenter.resolve()
         tasks = [BandTask(*files, config, writer.path.resolve(), notes, band) for band in rows]
         notes.mkdir(exist_ok=True)
@@ -214,13 +215,14 @@ class _Watch:
         return self._reporter.should_stop()
 
 
-def _bands(writer: PyramidWriter, wanted: Wanted, count: int) -> list[range]:
-    """Divide the rows of blocks into about ``count`` bands of equal work."""
+def _bands(writer: PyramidWriter, wanted: Wanted, workers: int) -> list[range]:
+    """Divide the rows of blocks into bands of about equal work: one or two for each worker."""
     work: dict[int, float] = {}
     for region in blocks(writer):
         row = region.y // writer.chunk
         cost = 0.0 if writer.done(region) else 1.0 if wanted is None or wanted(region) else 0.01
         work[row] = work.get(row, 0.0) + cost
+    count = max(workers, min(_MOST_BANDS * workers, len(work) // _LEAST_ROWS))
     return _evenly([work[row] for row in range(len(work))], count)
 
 
