@@ -44,7 +44,7 @@ from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.reads import settled
-from napari_histogan.project.slide_list import SlideEntry, unique_name
+from napari_histogan.project.slide_list import SlideEntry, SlideNames
 from napari_histogan.project.store import Project
 from napari_histogan.side_doors import (
     import_block_labels,
@@ -71,6 +71,7 @@ from napari_histogan.stage_inputs import (
     painted_samples,
     patch_stream,
     picture_sheet,
+    require_unchanged,
     stage_input,
 )
 from napari_histogan.studies import label_efficiency
@@ -90,13 +91,13 @@ FEATURES = Path("cache", "features")
 def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) -> Artifact:
     """Register slides with their size, resolution, fingerprint, and a thumbnail."""
     files = find_slides(config.paths)
-    known, entries = project.slides(), list[SlideEntry]()
+    names, entries = SlideNames(project.slides()), list[SlideEntry]()
     with project.new_artifact("slides", config, reporter) as draft:
         for done, path in enumerate(files):
             check_stop(reporter)
             reporter.progress(done, len(files), "slides", "Looking at the slides")
             with open_slide(path, config.mpp) as slide:
-                name = unique_name(path, [*known, *entries])
+                name = names.take(path)
                 entries.append(SlideEntry(name, path.resolve(), slide.mpp, slide.size, slide.fingerprint()))
                 Image.fromarray(slide.thumbnail(THUMBNAIL_PX)).save(draft.path / f"{name}.png")
             if said := conversion(path):
@@ -238,6 +239,7 @@ def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: 
     out = reporter.run_dir / HEATMAP
     with open_entry(entry) as slide:
         summary = run_segmenter(slide, net.path, config, reporter, out)
+    require_unchanged(entry)
     with project.new_artifact("heatmap", config, reporter, [net]) as draft:
         draft.take_whole(out)
         draft.summary.update(slide=entry.name, **summary)

@@ -25,6 +25,7 @@ from napari_histogan.inference.sampling import (
     draw_latents,
     open_or_create,
     rebuild,
+    rows_done,
     styles,
     to_uint8,
 )
@@ -119,9 +120,9 @@ def invert_patches(
     }
     try:
         group = open_or_create(folder / SAMPLES, attributes, _arrays(generator, count, config))
-        for first in range(_done(group), count, config.batch):
+        for first in range(rows_done(group), count, config.batch):
             _find(setting, group, read, first, count)
-        for first in range(_done(group), count + config.drawn, _DRAW_BATCH):
+        for first in range(rows_done(group), count + config.drawn, _DRAW_BATCH):
             _draw(setting, group, first, count)
         _sheet(group, count).save(folder / SHEET)
     except OSError as error:
@@ -196,10 +197,6 @@ def _arrays(
     if config.fit_noise:
         arrays["noise"] = ((n, row_length(spec)), np.float32)
     return arrays
-
-
-def _done(group: zarr.Group) -> int:
-    return int(cast(int, group.attrs["done"]))
 
 
 def _find(setting: _Setting, group: zarr.Group, read: ReadPatch, first: int, count: int) -> None:

@@ -241,7 +241,7 @@ def sample(
     }
     try:
         group = open_or_create(folder / SAMPLES, attributes, arrays)
-        for first in range(int(cast(int, group.attrs["done"])), n, IMAGES_PER_CHUNK):
+        for first in range(rows_done(group), n, IMAGES_PER_CHUNK):
             last = min(first + IMAGES_PER_CHUNK, n)
             reporter.progress(first, n, "images", _PHASE)
             z, noise_seed = draw_latents(config.seed, range(first, last), spec.z_dim)
@@ -311,6 +311,11 @@ def open_or_create(
         group.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
     group.attrs.update({**attributes, "done": 0})
     return group
+
+
+def rows_done(group: zarr.Group) -> int:
+    """Return how many samples are written; attributes are written one by one, and this one last."""
+    return int(cast(int, group.attrs.get("done", 0)))
 
 
 def load_samples(folder: Path) -> Samples:

@@ -204,6 +204,8 @@ def read_artifact(path: Path) -> Artifact:
         for name, kind in _RECORD_TYPES.items():
             if not isinstance(record[name], kind):
                 raise TypeError(f"{name} is a {type(record[name]).__name__}")
+        if not all(isinstance(p[key], str) for p in record["parents"] for key in ("id", "hash")):
+            raise TypeError("a parent is not named by text")
         return Artifact(
             id=f"{path.parent.name}/{path.name}",
             kind=record["kind"],

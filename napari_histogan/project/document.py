@@ -51,7 +51,7 @@ def read_document(root: Path) -> tuple[Document, bool]:
         raise ProjectNotFound(
             f"{root} holds no project", f"a folder with a {FILE}", "make one: histogan new FOLDER"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProjectDamaged(
             f"{root / FILE} is not valid TOML: {error}", "the file as it was", "correct or restore it"
         ) from error

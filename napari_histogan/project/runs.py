@@ -120,6 +120,14 @@ def write_status(run_dir: Path, status: JobStatus, durable: bool = True) -> None
     write_json(run_dir / "status.json", asdict(status), durable)
 
 
+def overwrite_status(run_dir: Path, status: JobStatus) -> None:
+    """Write ``status.json`` over itself, which takes no space; for the last words on a full disk."""
+    content = (json.dumps(asdict(status)) + "\n").encode()
+    with suppress(OSError), (run_dir / "status.json").open("r+b") as file:
+        file.write(content)
+        file.truncate()
+
+
 def read_run_config(run_dir: Path) -> StageConfig:
     """Read ``config.toml`` of a run as its stage's model.
 

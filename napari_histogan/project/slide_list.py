@@ -157,10 +157,22 @@ def _resolved(entry: SlideEntry, root: Path) -> SlideEntry:
     return entry
 
 
-def unique_name(path: Path, others: Iterable[SlideEntry]) -> str:
-    """Name a slide after its file; another file of the same name gets a number."""
-    taken = {entry.name for entry in others if entry.path.resolve() != path.resolve()}
-    name, number = path.stem, 2
-    while name in taken:
-        name, number = f"{path.stem}-{number}", number + 1
-    return name
+class SlideNames:
+    """The names of slides, one for each file.
+
+    Parameters
+    ----------
+    entries
+        Slides that have their names.
+    """
+
+    def __init__(self, entries: Iterable[SlideEntry] = ()) -> None:
+        self._files = {entry.name: entry.path.resolve() for entry in entries}
+
+    def take(self, path: Path) -> str:
+        """Name a slide after its file, and remember it; another file of the same name gets a number."""
+        file, name, number = path.resolve(), path.stem, 2
+        while self._files.get(name, file) != file:
+            name, number = f"{path.stem}-{number}", number + 1
+        self._files[name] = file
+        return name

@@ -140,7 +140,8 @@ class PyramidWriter:
 
     def _complete(self) -> bool:
         """Whether a map is there; a folder of something else is left alone."""
-        if not self.path.exists() or not any(self.path.iterdir()):
+        # A process that was killed when it began leaves a half-written zarr.json under another name.
+        if not self.path.exists() or all(p.name.endswith(".partial") for p in self.path.iterdir()):
             return False
         known = (self.path / "zarr.json").exists()
         attributes = zarr.open_group(self.path, mode="r").attrs if known else {}

@@ -77,8 +77,16 @@ def build(home: Path) -> Project:
             calibration.estimate(row, column, value, {"disc": share, "ground": 1 - share})
     project.save_correction(_correction(0))
     run(c.MergeCorrectionsConfig(patch_px=SIDE))
+    run(_patch_gan(home, epochs=1))
     project.masks(samples).finish_history()
     return project
+
+
+def _patch_gan(home: Path, epochs: int) -> c.TrainPatchGanConfig:
+    return c.TrainPatchGanConfig(
+        data=home / "annotated" / "thin", mpp=MPP, patch_px=32, width=4, noise=8, batch=16, patches=64,
+        epochs=epochs, clahe=False, holdout_share=0.34, judge_stride=16, checkpoint_minutes=OFTEN, threads=1,
+    )  # fmt: skip
 
 
 def _write_labels(home: Path) -> None:
@@ -99,12 +107,13 @@ def _write_labels(home: Path) -> None:
 
 def _write_annotated(folder: Path) -> None:
     """Write pictures with masks of both classes, to train and to test on."""
-    for part, count in (("train", 5), ("test", 2)):
+    for part, count, values in (("train", 5, (1, 2)), ("test", 2, (1, 2)), ("thin", 3, (255, 0))):
         draw_slides(folder / part / "images", tuple(f"m{k}" for k in range(count)))
         (folder / part / "masks").mkdir()
         for path in (folder / part / "images").iterdir():
             dark = np.asarray(Image.open(path)).mean(axis=2) < 150
-            Image.fromarray(np.where(dark, 1, 2).astype(np.uint8)).save(folder / part / "masks" / path.name)
+            mask = np.where(dark, *values).astype(np.uint8)
+            Image.fromarray(mask).save(folder / part / "masks" / path.name)
 
 
 def _save_generator(folder: Path) -> None:
@@ -149,6 +158,7 @@ def stage_cases(home: Path) -> dict[str, c.StageConfig]:
         c.ImportGanConfig(path=home / "generator"),
         c.SampleImagesConfig(count=40, threads=1),
         c.InvertPatchesConfig(count=2, drawn=3, steps=4, candidates=4, threads=1),
+        c.MixSamplesConfig(samples=SAMPLES, first=0, second=1, threads=1),
         c.TrainPixelClassifierConfig(members=2, epochs=4, threads=1),
         c.SynthesizeDatasetConfig(count=48, batch=8, shard=16, threads=1),
         c.TrainSegmenterConfig(validate_every=2, **tiny),
@@ -160,7 +170,10 @@ def stage_cases(home: Path) -> dict[str, c.StageConfig]:
             labels=home / "slides.csv", holdout_share=0.5, mpp=2.0, map_tile_px=128, bootstrap=20,
             threads=1, checkpoint_minutes=OFTEN, map_every=2, **weak,
         ),
-        c.PredictHeatmapConfig(slide="m2", tile_px=64, threads=1),
+        _patch_gan(home, epochs=3),
+        c.PredictHeatmapConfig(slide="m2", segmenter="segmenters/0007", tile_px=64, threads=1),
+        c.PredictPatchMapConfig(slide="m2", stride=16, tile_px=128, threads=1),
+        c.DetectObjectsConfig(threshold=0.2, min_area_um2=0.0),
         c.EvaluateConfig(reference=home / "reference.geojson", bootstrap=20),
         c.MergeCorrectionsConfig(patch_px=SIDE),
         c.LabelEfficiencyConfig(

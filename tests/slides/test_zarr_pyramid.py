@@ -266,3 +266,21 @@ class TestSlidesOfOtherPrograms:
         self.make(tmp_path / "s.zarr", {"multiscales": multiscales})
         with pytest.raises(SlideUnreadable, match="no OME-Zarr picture"):
             open_slide(tmp_path / "s.zarr")
+
+
+def test_a_map_whose_making_was_killed_at_once_is_begun_anew(tmp_path):
+    folder = tmp_path / "map.zarr"
+    folder.mkdir()
+    (folder / f"zarr.{'0a' * 16}.partial").write_bytes(b"{")
+    writer = PyramidWriter(folder, Size(10, 10), ["a"], mpp=0.5)
+    writer.write(Region(0, 0, 10, 10), np.full((1, 10, 10), 7, np.uint8))
+    assert np.asarray(open_pyramid(folder).levels[0]).min() == 7
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[1e400, 0, 1, 1]", '{"y": 1}'])
+def test_damaged_lines_of_the_block_list_count_as_not_done(tmp_path, line):
+    writer = PyramidWriter(tmp_path / "map.zarr", Size(10, 10), ["a"], mpp=0.5)
+    writer.write(Region(0, 0, 10, 10), np.zeros((1, 10, 10), np.uint8))
+    with (tmp_path / "map.zarr" / "blocks.jsonl").open("a") as file:
+        file.write(f"\n{line}\n")
+    assert open_pyramid(tmp_path / "map.zarr").done_blocks() == [Region(0, 0, 10, 10)]
