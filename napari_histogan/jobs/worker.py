@@ -27,13 +27,14 @@ import psutil
 from filelock import FileLock, Timeout
 
 from napari_histogan.config import StageConfig
-from napari_histogan.errors import HistoganError, JobError, ProjectLocked, Stopped
+from napari_histogan.errors import HistoganError, JobError, ProjectLocked, Stopped, StorageError
 from napari_histogan.jobs.ranks import companions
 from napari_histogan.progress import RunReporter
 from napari_histogan.project.artifacts import KINDS, Artifact
 from napari_histogan.project.locks import now
 from napari_histogan.project.runs import (
     JobStatus,
+    overwrite_status,
     process_started,
     read_run_config,
     read_status,
@@ -93,7 +94,10 @@ class StatusFile:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.update(state=state, ended=now(), **values)
+        try:
+            self.update(state=state, ended=now(), **values)
+        except StorageError:  # a full disk must not keep the job from saying that it is full
+            overwrite_status(self._run_dir, self._status)
 
     @property
     def status(self) -> JobStatus:
