@@ -17,7 +17,7 @@ from napari_histogan import __version__
 from napari_histogan.config import STAGES, StageConfig
 from napari_histogan.errors import DAMAGE, ArtifactMissing, ConfigError, ProjectDamaged, ProjectError
 from napari_histogan.project.atomic import (
-    remove_partial,
+    remove_half_written,
     storage_errors,
     sync_folder,
     sync_tree,
@@ -301,7 +301,7 @@ def draft_artifact(
     with storage_errors(root, needs_bytes, only_full=True):
         try:
             yield draft
-            remove_partial(temporary)
+            remove_half_written(temporary)
             _write_record(draft, kind, config, parents)
             sync_tree(temporary)
             os.rename(temporary, final)

@@ -19,8 +19,10 @@ from napari_histogan.errors import HistoganError, ProjectDamaged, StorageError
 TEMPORARY = ".tmp-"
 """Part of the name of everything half written; ``histogan clean`` removes what killed processes left."""
 
-_PARTIAL = re.compile(r".*\.[0-9a-f]{32}\.partial")
-"""How zarr calls a chunk that it writes before it renames it."""
+_HALF_WRITTEN = re.compile(
+    r".+\.tmp|.+\.part|.+\.[0-9a-f]{32}\.partial|\..+\.\d+\.json|\..*" + re.escape(TEMPORARY) + ".*"
+)
+"""Names of what is renamed when it is whole: our own, and chunks of zarr."""
 
 RESERVE_BYTES = 8 << 20
 """Space that a check leaves free, so that status files and masks can still be written."""
@@ -148,10 +150,15 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove chunks of zarr arrays below a folder that a killed process left half written."""
-    for path in folder.rglob("*.partial"):
-        if _PARTIAL.fullmatch(path.name):
+def is_half_written(name: str) -> bool:
+    """Whether a file's name says that it is still being written, or was when its process ended."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a killed process left half written below a folder in which nobody writes now."""
+    for path in folder.rglob("*"):
+        if is_half_written(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

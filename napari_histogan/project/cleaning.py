@@ -15,7 +15,7 @@ from pathlib import Path
 
 from napari_histogan.errors import ProjectDamaged
 from napari_histogan.project.artifacts import KINDS
-from napari_histogan.project.atomic import TEMPORARY, storage_errors
+from napari_histogan.project.atomic import TEMPORARY, is_half_written, storage_errors
 from napari_histogan.project.calibrations import CALIBRATIONS
 from napari_histogan.project.corrections import CORRECTIONS
 from napari_histogan.project.locks import FOLDER as LOCKS
@@ -135,7 +135,7 @@ def _half_written(root: Path) -> Iterator[Path]:
     places += [folder for run in run_folders(root) for folder in _folders_of(run)]
     for place in places:
         if place.is_dir():
-            yield from sorted(path for path in place.iterdir() if TEMPORARY in path.name)
+            yield from sorted(path for path in place.iterdir() if is_half_written(path.name))
 
 
 def _folders_of(run: Path) -> list[Path]:

@@ -304,3 +304,18 @@ def test_half_written_folders_are_no_artifacts(project: Project) -> None:
         assert project.artifacts() == []
         assert draft.path.parent == project.root / "generators"
     assert [a.id for a in project.artifacts()] == ["generators/0001"]
+
+
+def test_what_a_killed_process_left_half_written_is_no_part_of_a_result(project: Project) -> None:
+    left = [".best.safetensors.77.tmp", ".best.safetensors.77.json", "0." + "0a" * 16 + ".partial"]
+    left += ["progress.tmp", ".plan.77.part", ".note.json.tmp-77-0a1b2c3d"]
+    with project.new_artifact("samples", SampleImagesConfig(), QuietReporter()) as draft:
+        (draft.path / "deep").mkdir()
+        for name in [*left, "best.safetensors", "model.json", ".hidden"]:
+            (draft.path / "deep" / name).write_text("x")
+    assert sorted(draft.result.files) == ["deep/.hidden", "deep/best.safetensors", "deep/model.json"]
+    assert sorted(path.name for path in (draft.result.path / "deep").iterdir()) == [
+        ".hidden",
+        "best.safetensors",
+        "model.json",
+    ]
