@@ -18,7 +18,7 @@ _FILES = "Block labels (*.csv *.geojson *.json *.png);;All files (*)"
 
 
 class BlockImport(SessionView):
-    """The form of the import, folded away until a file is offered."""
+    """The form of the import, hidden until a file is offered or asked for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -33,6 +33,7 @@ class BlockImport(SessionView):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.folded)
+        self.hide()
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -40,7 +41,9 @@ class BlockImport(SessionView):
         self._reload()
 
     def ask(self) -> None:
-        """Let people choose a file of block labels."""
+        """Let people choose a file of block labels; the form also takes a heatmap or a segmenter."""
+        self.show()
+        self.folded.expand(animate=False)
         path, _ = QFileDialog.getOpenFileName(self, "Import block labels", "", _FILES)
         if path:
             self.offer(Path(path))
@@ -53,6 +56,7 @@ class BlockImport(SessionView):
         shown = session.slide_view.entry
         values = last_values(session.project, "import_block_labels")
         self.form.set_values({**values, "path": path, "slide": shown.name if shown else ""})
+        self.show()
         self.folded.expand(animate=False)
         session.told.emit(f"Check slide and size of the blocks of {path.name}, then import.", "info")
 
@@ -66,7 +70,7 @@ class BlockImport(SessionView):
             self.session.told.emit(str(error), "error")
             return
         if self.session.run(config):
-            self.folded.collapse(animate=False)
+            self.hide()
 
     def _reload(self) -> None:
         session = self.session

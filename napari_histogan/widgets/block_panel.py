@@ -216,8 +216,8 @@ class BlockPanel(SessionView):
     def _name_classes(self) -> None:
         names = [name.strip() for name in self.class_names.text().split(",") if name.strip()]
         session = self.session
-        if session is not None and session.attempt(lambda: ClassTable.from_names(names)):
-            session.set_classes(ClassTable.from_names(names))
+        if session is not None:
+            session.attempt(lambda: session.set_classes(ClassTable.from_names(names)))
 
     # Training
 
@@ -288,8 +288,6 @@ class BlockPanel(SessionView):
         session.correcting.hide()
         if self.queue is not None and self.view is not None and self._open_slide():
             self.view.show(self.queue.labels)
-            if self.view.mask is None:
-                self.view.show_mask()
         elif self.queue is None and session.project.slides():
             session.attempt(lambda: session.slide_view.open(""))
         self._tell()
@@ -317,7 +315,7 @@ class BlockPanel(SessionView):
 
     def _fill_table(self) -> None:
         """Show the label values with what was estimated."""
-        self.table.show_rows(self._rows(), self.queue.classes if self.queue is not None else ())
+        self.table.show_rows(self._rows(), self.queue.classes if self.queue else ())
 
     def _tell(self) -> None:
         """Say what there is, and let only those buttons act that can."""
@@ -331,6 +329,8 @@ class BlockPanel(SessionView):
         self.table.setVisible(bool(rows))
         self.estimate_button.setEnabled(bool(rows) and named and may)
         self.estimate_button.setVisible(bool(rows))
+        self.sets.setVisible(bool(rows) and not self.estimating)
+        self.import_button.setVisible(not self.estimating)
         self.train_button.setVisible(bool(rows) and not self.estimating)
         self.settings.setVisible(bool(rows) and not self.estimating)
         self.jobs.setVisible(bool(session.jobs.records) and not self.estimating)

@@ -28,7 +28,10 @@ class BlockTable(QTableWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(0, len(_HEADER), parent)
-        self.setToolTip("Label values and what was estimated of them; a click shows a block of the value")
+        self.setToolTip(
+            "Label values and what was estimated of them; ✓ is enough.  A click shows a block of the value"
+        )
+        self.setWordWrap(False)
         self.setHorizontalHeaderLabels(list(_HEADER))
         self.verticalHeader().hide()
         self.horizontalHeader().setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
@@ -51,7 +54,7 @@ class BlockTable(QTableWidget):
         self.setRowCount(len(rows))
         colors = block_colors(tuple(row.value for row in rows))
         for number, (row, color) in enumerate(zip(rows, colors, strict=True)):
-            mark = "  ✓ enough" if row.is_enough else ""
+            mark = "  ✓" if row.is_enough else ""
             items = (
                 QTableWidgetItem(swatch(color), row.value),
                 QTableWidgetItem(f"{row.estimated} of {row.blocks}{mark}"),

@@ -44,6 +44,7 @@ class BlockView(QObject):
         self.beside = False
         self.front = False
         self.wanted = {"blocks": True, "mask": True}
+        self._heat_before: bool | None = None
         session.slide_view.slide_opened.connect(lambda _name: self.clear())
         session.slide_view.heatmap_opened.connect(lambda _id: self._on_heatmap())
         session.project_closed.connect(lambda _why: self.clear())
@@ -51,7 +52,7 @@ class BlockView(QObject):
     # Blocks
 
     def show(self, labels: BlockLabels) -> None:
-        """Lay block labels over the open slide; the first block begins in the slide's corner."""
+        """Lay block labels, and the mask if there is one, over the slide; block 0, 0 begins in its corner."""
         self.front = True
         if self.labels is not labels or not self._alive(self.blocks):
             self._drop("blocks")
@@ -68,10 +69,11 @@ class BlockView(QObject):
                 },
             )
             self.blocks.editable = False
-        self._apply()
+        if self._alive(self.mask) or not self.show_mask():
+            self._apply()
 
     def show_block(self, row: int, column: int) -> None:
-        """Frame one block and bring it to the middle; the labels' colors step aside."""
+        """Frame one block and bring it to the middle; all colors over the tissue step aside."""
         if self.labels is None:
             return
         um, viewer = self.labels.block_um, self._session.viewer
@@ -160,7 +162,7 @@ class BlockView(QObject):
         """Take all layers away; another slide or project comes."""
         for name in ("blocks", "frame", "mask", "second"):
             self._drop(name)
-        self.labels, self.beside = None, False
+        self.labels, self.beside, self._heat_before = None, False, None
 
     def _on_heatmap(self) -> None:
         """Let the mask follow the map that is shown."""
@@ -180,8 +182,13 @@ class BlockView(QObject):
             layer = getattr(self, name)
             if self._alive(layer):
                 layer.visible = visible and self.front
+        heat = self._session.slide_view.heat
+        if self._alive(heat) and looking and self._heat_before is None:
+            self._heat_before, heat.visible = bool(heat.visible), False
+        elif self._alive(heat) and not looking and self._heat_before is not None:
+            heat.visible, self._heat_before = self._heat_before, None
         offset = self._offset() if self.beside and self.front else 0.0
-        for layer in (self.mask, self.second, self._session.slide_view.heat):
+        for layer in (self.mask, self.second, heat):
             if self._alive(layer):
                 half = layer.scale[-1] / 2
                 layer.translate = (half, half + offset)

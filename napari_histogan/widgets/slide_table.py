@@ -11,7 +11,7 @@ from napari_histogan.labels.slide_labels import BENIGN, MALIGN, UNKNOWN
 from napari_histogan.widgets.pictures import swatch
 
 LABEL_COLORS = {BENIGN: "#56b4e9", MALIGN: "#d55e00", UNKNOWN: "#808080"}
-_HEADER = ("Slide", "Label", "Map of", "Score")
+_HEADER = ("Slide", "Label", "Map", "Score")
 _NAME, _LABEL, _MAP, _SCORE = range(4)
 _LEAST_PX = 150
 
@@ -29,7 +29,9 @@ class SlideTable(QTableWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(0, len(_HEADER), parent)
-        self.setToolTip("Choose rows and press B, M, or U; a double click opens a slide")
+        self.setToolTip(
+            "Choose rows and press B, M, or U; a double click opens a slide.  Map: the step that made it"
+        )
         self.setHorizontalHeaderLabels(list(_HEADER))
         self.verticalHeader().hide()
         self.horizontalHeader().setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
@@ -68,7 +70,7 @@ class SlideTable(QTableWidget):
 
     def show_maps(self, steps: Mapping[str, int]) -> None:
         """Show which training step made each slide's newest map."""
-        self._fill(_MAP, {name: f"step {step:,}" for name, step in steps.items()})
+        self._fill(_MAP, {name: f"{step:,}" for name, step in steps.items()})
 
     def show_scores(self, scores: Mapping[str, tuple[float, bool]]) -> None:
         """Show each slide's score 0..1, and mark those that were kept back from training."""
