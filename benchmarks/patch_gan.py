@@ -2,15 +2,16 @@
 
 * `--chase FOLDER`: AUC inside the field of view of GAN-CNN and CNN on children kept back, over seeds; p by
   Welch's t-test; further `--ways`, single ingredients, at the smallest size only
-* maps: every patch of a picture against a loop that cuts and classifies one after the other, same output (64 px)
-* training: patches per second of whole steps, and of a step in float32 that cuts patch by patch (64 px)
+* maps: every patch of a picture against a loop that cuts and classifies one after the other, same output
+* training: patches per second of whole steps, and of a step in float32 that cuts patch by patch
+* both at 64 px and width 32
 * `--nuclei FOLDER`: MoNuSeg, 200 labelled pixels of each class: GAN-CNN, CNN, and a random forest on
   scikit-image's features, as other programs have it (needs scikit-learn, in the extra `dev`)
 
     python benchmarks/patch_gan.py --chase FOLDER --nuclei FOLDER [--quick] [--seeds 5] [--sizes 15000,30000]
 
 `--quick`: patches of 32 px, narrow nets, 180 steps, 600 and 2,400 labelled patches, half resolution.
-The whole of it takes about three hours on two idle cores.
+The whole of it takes hours.
 """
 
 from __future__ import annotations
