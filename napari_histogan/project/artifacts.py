@@ -82,10 +82,8 @@ class Artifact:
     ----------
     id
         Kind folder and number of the run, such as "generators/0003".
-    kind
-        One of :data:`KINDS`.
-    number
-        Number of the run that made it.
+    kind, number
+        One of :data:`KINDS`, and the number of the run that made it.
     path
         Its folder.
     stage, config, seed
