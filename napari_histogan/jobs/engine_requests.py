@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-URGENCY = {"load": 0, "predict": 1, "sample": 2, "mix": 2, "rank": 3}
+URGENCY = {"load": 0, "predict": 1, "sample": 2, "mix": 2, "unsure": 3, "objects": 3, "round": 3, "rank": 4}
 """Kinds of requests; a smaller number goes first."""
 
 

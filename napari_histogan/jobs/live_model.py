@@ -19,6 +19,7 @@ from napari_histogan.config import MixSamplesConfig, StageConfig, make_config
 from napari_histogan.errors import ArtifactMissing
 from napari_histogan.inference.mixing import mixed_styles
 from napari_histogan.inference.sampling import draw_latents, load_samples, rebuild, styles
+from napari_histogan.jobs import live_maps
 from napari_histogan.jobs.engine_requests import Answer, Handler, Request
 from napari_histogan.jobs.live_classifier import LiveClassifier
 from napari_histogan.models.device import Compute, resolve
@@ -67,6 +68,7 @@ class LiveModel:
             "sample": self.sample,
             "mix": self.mix,
             "rank": self.rank,
+            **live_maps.handlers(),
         }
 
     def load(self, request: Request) -> Iterator[Answer | None]:

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import HistoganError, JobError, ProjectLocked, Stopped, StorageError
 from napari_histogan.jobs.ranks import companions
+from napari_histogan.jobs.runner import start_next
 from napari_histogan.progress import RunReporter
 from napari_histogan.project.artifacts import KINDS, Artifact
 from napari_histogan.project.locks import now
@@ -128,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("another process works on %s already", run_dir)
         return EXIT["failed"]
     try:
-        return work(run_dir, options.pipeline)
+        return work(run_dir, options.pipeline, options.nice)
     finally:
         lock.release()
 
@@ -159,7 +160,7 @@ def _give_way() -> None:
             psutil.Process().nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS"))  # noqa: B009 - Windows only
 
 
-def work(run_dir: Path, pipeline: str = DEFAULT_PIPELINE) -> int:
+def work(run_dir: Path, pipeline: str = DEFAULT_PIPELINE, nice: bool = False) -> int:
     """Do the work of one run folder, from "queued" to the end; returns the exit code."""
     status = StatusFile(run_dir)
     status.begin()
@@ -173,7 +174,18 @@ def work(run_dir: Path, pipeline: str = DEFAULT_PIPELINE) -> int:
     except BaseException as error:
         logger.exception("the stage failed")
         return _end(reporter, status, "failed", error=describe(error))
+    _start_next(run_dir, pipeline, nice, reporter)  # before "done", so that who sees that sees the next job
     return _end(reporter, status, "done", artifact=artifact_id)
+
+
+def _start_next(run_dir: Path, pipeline: str, nice: bool, reporter: RunReporter) -> None:
+    """Start the stage that waits for this run; its result stays whatever happens to the next."""
+    own = "" if pipeline == DEFAULT_PIPELINE else pipeline
+    try:
+        start_next(run_dir, nice=nice, pipeline=own)
+    except (HistoganError, OSError) as error:
+        logger.exception("the next stage could not be started")
+        reporter.warn(f"The next step could not be started: {error}")
 
 
 def _end(reporter: RunReporter, status: StatusFile, state: str, **values: Any) -> int:

@@ -227,7 +227,9 @@ def _compress(version: Path) -> None:
     """Compress one version of a mask; what cannot be compressed now stays as it is."""
     with suppress(OSError, StorageError):
         packed = version.with_suffix(".npy.z")
+        saved = version.stat()
         write_bytes(packed, zlib.compress(version.read_bytes(), 1), durable=False)
+        os.utime(packed, ns=(saved.st_atime_ns, saved.st_mtime_ns))  # when it was painted
         version.unlink()
 
 

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QComboBox,
-    QHBoxLayout,
-    QHeaderView,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
-from napari_histogan.project.artifacts import Artifact
 from napari_histogan.widgets.correcting import FRAME_PX
+from napari_histogan.widgets.net_versions import NetVersions
 from napari_histogan.widgets.overview import uncounted_corrections
 from napari_histogan.widgets.pictures import swatch
 from napari_histogan.widgets.session import Session
@@ -59,13 +44,11 @@ class CorrectPanel(SessionView):
         self.retrain_button = QPushButton("Retrain with corrections")
         self.retrain_button.setToolTip("Gather the corrections and train the next version of the net")
         self.retrain_button.clicked.connect(self.retrain)
-        self.versions = QTableWidget(0, 3)
-        self.versions.setHorizontalHeaderLabels(["Net", "Learned from", "Validation"])
-        self.versions.setToolTip("Versions of the net, newest first")
-        self.versions.verticalHeader().hide()
-        self.versions.horizontalHeader().setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
-        self.versions.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.versions.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.nets = NetVersions()
+        self.versions = self.nets.table
+        self.round = QLabel()
+        self.round.setWordWrap(True)
+        self.round.hide()
         for k in range(1, 10):
             self._shortcut(str(k), lambda k=k: self._choose_class(k))
         self._lay_out()
@@ -89,22 +72,31 @@ class CorrectPanel(SessionView):
         fix.addLayout(ends)
         layout.addWidget(self.fix_box)
         layout.addWidget(self.retrain_button)
-        layout.addWidget(self.versions, 1)
+        layout.addWidget(self.round)
+        layout.addWidget(self.nets, 1)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
         self.watch(session.project_opened, self._reload)
         self.watch(session.classes_changed, self._reload)
         self.watch(session.artifacts_changed, self._tell)
+        self.nets.follow(session)
+        self.watch(session.rounds.judged, self._tell_round)
         self.watch(session.jobs.state_changed, lambda _n: self._tell_buttons())
         self.watch(session.correcting.changed, self._tell)
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
         self._reload()
 
+    def detach(self) -> None:
+        """Let go of the session."""
+        self.nets.detach()
+        super().detach()
+
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let the panel's keys act."""
         super().set_keys_enabled(enabled)
+        self.nets.set_keys_enabled(enabled)
         self.tools.set_keys_enabled(enabled)
 
     def place(self) -> None:
@@ -112,12 +104,24 @@ class CorrectPanel(SessionView):
         session = self.session
         if session is None or session.read_only:
             return
+        if session.correcting.draft is not None:
+            if session.attempt(session.correcting.resume):
+                self._begin()
+            return
         if session.slide_view.entry is None and not session.attempt(lambda: session.slide_view.open("")):
             return
         if session.attempt(lambda: session.correcting.place(self.side.value())):
-            self.tools.show_tool("paint")
-            self._choose_class(max(1, self.classes.currentIndex() + 1))
-            self._choose_size(self.tools.size.value())
+            self._begin()
+
+    def _begin(self) -> None:
+        """Take the brush and the class that the panel shows."""
+        self.tools.show_tool("paint")
+        self._choose_class(max(1, self.classes.currentIndex() + 1))
+        self._choose_size(self.tools.size.value())
+
+    def _tell_round(self, words: str) -> None:
+        self.round.setText(words)
+        self.round.setVisible(bool(words))
 
     def accept(self) -> None:
         """Keep the frame."""
@@ -149,7 +153,11 @@ class CorrectPanel(SessionView):
         except HistoganError as error:
             session.told.emit(str(error), "error")
             return
-        if session.run(merge, train):
+        stages = [merge, train]
+        shown = session.slide_view.entry
+        if shown is not None:  # so that the round can be judged on the corrected places
+            stages.append(config_of(session.project, "predict_heatmap", slide=shown.name))
+        if session.run(*stages):
             session.tab_wanted.emit("train")
 
     def _choose_class(self, index: int) -> None:
@@ -180,21 +188,20 @@ class CorrectPanel(SessionView):
         if session is None or session.project is None:
             return
         active, has_map = session.correcting.active, session.slide_view.map is not None
+        draft = session.correcting.draft
+        self.place_button.setText("Place frame  (C)" if draft is None else "Go on with frame  (C)")
         if active:
             self.words.setText(
                 "Fix the frame with the brush, then keep it. Nothing outside of it is painted."
             )
+        elif draft is not None:
+            self.words.setText(f"A frame on {draft.slide} was not accepted yet. Go on with it first.")
         elif has_map:
             self.words.setText("Move to a place that is wrong, then place a frame there.")
         else:
             self.words.setText("Open a slide with a heatmap first (tab Slides).")
         self.fix_box.setEnabled(active)
-        self.place_button.setEnabled(has_map and not active and not session.read_only)
-        nets = list(reversed(session.project.artifacts("segmenter")))
-        self.versions.setRowCount(len(nets))
-        for row, net in enumerate(nets):
-            for column, text in enumerate(_net_row(net)):
-                self.versions.setItem(row, column, QTableWidgetItem(text))
+        self.place_button.setEnabled((has_map or draft is not None) and not active and not session.read_only)
         self._tell_buttons()
 
     def _tell_buttons(self) -> None:
@@ -213,13 +220,3 @@ class CorrectPanel(SessionView):
         )  # fmt: skip
         busy = bool(session.jobs.active())
         self.retrain_button.setEnabled(total > 0 and not busy and not session.read_only)
-
-
-def _net_row(net: Artifact) -> tuple[str, str, str]:
-    """Return version, sources, and the best known validation figure of a net."""
-    summary: dict[str, Any] = net.summary
-    sources = ", ".join(parent.id for parent in net.parents)
-    for key in ("mcc", "validation_mcc", "dice", "accuracy", "validation_loss", "loss"):
-        if isinstance(summary.get(key), int | float):
-            return str(net.number), sources, f"{key.replace('_', ' ')} {summary[key]:.3f}"
-    return str(net.number), sources, ""

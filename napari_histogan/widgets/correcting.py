@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication
 
 from napari_histogan.errors import LabelError
 from napari_histogan.geometry import Region, Size
+from napari_histogan.inference.review import predicted_labels
 from napari_histogan.project.corrections import Correction
-from napari_histogan.slides.zarr_pyramid import PyramidReader
+from napari_histogan.project.frame_draft import drop_draft, load_draft, save_draft
 from napari_histogan.widgets.class_colors import label_colormap, label_features
 from napari_histogan.widgets.painting import Tool
 
@@ -42,6 +44,7 @@ class Correcting(QObject):
         self._mpp = 1.0
         self._slide = ""
         self._source = ""
+        session.project_opened.connect(self._tell_draft)
 
     @property
     def active(self) -> bool:
@@ -77,7 +80,63 @@ class Correcting(QObject):
         self.region = region
         self._slide = view.entry.name
         self._source = view.heatmap.id if view.heatmap is not None else ""
+        self.save()
         self.changed.emit()
+
+    @property
+    def draft(self) -> Correction | None:
+        """The frame that was neither accepted nor discarded when the window went, if there is one."""
+        project = self._session.project
+        return load_draft(project.root) if project is not None and not self.active else None
+
+    def resume(self) -> None:
+        """Go on with the frame that was left when the window went.
+
+        Raises
+        ------
+        LabelError
+            If there is none.
+        """
+        draft = self.draft
+        if draft is None:
+            raise LabelError("there is no frame to go on with", "a frame that was not accepted", "place one")
+        self._session.slide_view.open(draft.slide)
+        self._mpp, self._slide, self._source = draft.mpp, draft.slide, draft.source
+        self._show(draft.mask.copy(), draft.region)
+        self.region = draft.region
+        self.changed.emit()
+
+    def save(self) -> None:
+        """Keep the frame as it is, so that a crash loses no stroke."""
+        project, region = self._session.project, self.region
+        if project is None or region is None or self._session.read_only:
+            return
+        self._session.attempt(lambda: save_draft(project.root, self._frame("draft", region)))
+
+    def _frame(self, name: str, region: Region) -> Correction:
+        return Correction(
+            name=name,
+            slide=self._slide,
+            region=region,
+            mpp=self._mpp,
+            mask=np.array(self.layer.data, np.uint8),
+            source=self._source,
+            author=_user(),
+        )
+
+    def _tell_draft(self) -> None:
+        draft = self.draft
+        if draft is not None and not self._session.read_only:
+            words = f"A frame on {draft.slide} was not accepted yet; tab Correct goes on with it (C)."
+            self._session.told.emit(words, "info")
+
+    def _on_paint(self, _event: Any = None) -> None:
+        QTimer.singleShot(0, self.save)
+
+    def _on_set_data(self, _event: Any = None) -> None:
+        # Undo and redo announce themselves by this event only; a stroke under way does too.
+        if self.active and QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            QTimer.singleShot(0, self.save)
 
     def accept(self) -> str:
         """Keep the frame as a correction; returns its name.
@@ -95,22 +154,19 @@ class Correcting(QObject):
         name = next(
             name for k in range(1, len(taken) + 2) if (name := f"{_plain(self._slide)}-{k:04d}") not in taken
         )
-        project.save_correction(
-            Correction(
-                name=name,
-                slide=self._slide,
-                region=region,
-                mpp=self._mpp,
-                mask=np.array(self.layer.data, np.uint8),
-                source=self._source,
-                author=_user(),
-            )
-        )
+        project.save_correction(self._frame(name, region))
+        drop_draft(project.root)
         self._end()
         return name
 
     def discard(self) -> None:
         """Remove the frame; nothing is kept."""
+        if self.active:
+            drop_draft(self._session.require().root)
+            self._end()
+
+    def forget(self) -> None:
+        """Let go of the frame because its project is closed; it is there again when that is opened."""
         if self.active:
             self._end()
 
@@ -138,6 +194,8 @@ class Correcting(QObject):
             )
             self.layer.locked = True
             self.layer.brush_size = 8
+            self.layer.events.paint.connect(self._on_paint)
+            self.layer.events.set_data.connect(self._on_set_data)
         self.layer.editable = False  # empties the undo history
         self.layer.data = labels
         self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)
@@ -183,14 +241,6 @@ def frame_around(center_um: tuple[float, float], mpp: float, side_px: int, size:
         return Region(0, 0, 0, 0)
     y, x = min(max(y, 0), size.height - side_y), min(max(x, 0), size.width - side_x)
     return Region(y, x, side_y, side_x)
-
-
-def predicted_labels(pyramid: PyramidReader, region: Region) -> NDArray[np.uint8]:
-    """Return the most probable class of each pixel of a region, 0 where nothing was predicted."""
-    percent = np.asarray(pyramid.levels[0][(slice(None), *region.slices)])
-    labels = (percent.argmax(axis=0) + 1).astype(np.uint8)
-    labels[percent.max(axis=0) == 0] = 0
-    return labels
 
 
 def _plain(name: str) -> str:

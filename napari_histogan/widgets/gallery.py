@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QListView,
     QPushButton,
+    QSizePolicy,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -39,8 +40,8 @@ _CELL = THUMBNAIL_PX + 8
 _FILTERS: tuple[tuple[Filter, str, str], ...] = (
     ("all", "All", "Every sample"),
     ("painted", "Painted", "Samples with paint"),
-    ("unpainted", "Not painted", "Samples without paint"),
-    ("informative", "Most informative", "Samples that would tell most if painted: uncertain, no two alike"),
+    ("unpainted", "Unpainted", "Samples without paint"),
+    ("informative", "Informative", "Samples that would tell most if painted: uncertain, no two alike"),
     ("liked", "Favorites", "Samples that you liked (L)"),
     ("real", "Real", "Real patches as the generator paints them"),
 )
@@ -139,9 +140,9 @@ class GalleryDock(SessionView):
             row.addWidget(button)
         row.addSpacing(12)
         for text, tip, slot in (
-            ("Like  (L)", "Make the chosen sample a favorite, or take it back (L)", self.like),
-            ("Mix  (M)", "Mix two chosen samples; choose the second with Ctrl (M)", self.mix),
-            ("More like  (S)", "Show samples like the chosen one (S)", self.more_like),
+            ("Like L", "Make the chosen sample a favorite, or take it back (L)", self.like),
+            ("Mix M", "Mix two chosen samples; choose the second with Ctrl (M)", self.mix),
+            ("Similar S", "Show samples like the chosen one (S)", self.more_like),
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
@@ -149,8 +150,9 @@ class GalleryDock(SessionView):
             button.clicked.connect(lambda _checked=False, slot=slot: slot())
             row.addWidget(button)
         row.addSpacing(12)
-        row.addWidget(self.status)
-        row.addStretch(1)
+        # The row must not push the dock on the right out of a small window.
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        row.addWidget(self.status, 1)
         return row
 
     def show_filter(self, name: Filter) -> None:
@@ -159,7 +161,7 @@ class GalleryDock(SessionView):
         self.filters.button(number).setChecked(True)
         self.model.set_filter(name)
         if name == "informative" and self.session is not None and not self.model.scores:
-            self.session.painting.rank()
+            self.session.painting.ranking.rank()
         self._tell()
 
     def attach(self, session: Session) -> None:

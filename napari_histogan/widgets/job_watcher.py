@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from napari_histogan.config import StageConfig
 from napari_histogan.errors import HistoganError
 from napari_histogan.jobs.job import Job, JobStatus
 from napari_histogan.jobs.runner import list_jobs, resume_job, start_job
+from napari_histogan.project.run_chain import read_chain
 
 POLL_MS = 250
 _LOOK_FOR_NEW_S = 2.0
@@ -120,12 +122,12 @@ class JobWatcher(QObject):
         self.poll()
         self._timer.start()
 
-    def start(self, config: StageConfig) -> JobRecord | None:
-        """Start a job; a failure is told by :attr:`failed`."""
+    def start(self, config: StageConfig, then: Sequence[StageConfig] = ()) -> JobRecord | None:
+        """Start a job, and those that follow it when it is done; a failure is told by :attr:`failed`."""
         if self._root is None:
             return None
         try:
-            return self._add(start_job(self._root, config, nice=True))
+            return self._add(start_job(self._root, config, nice=True, then=then))
         except HistoganError as error:
             self.failed.emit(str(error))
             return None
@@ -149,6 +151,10 @@ class JobWatcher(QObject):
         """Return jobs that wait or work, oldest first."""
         return [record for _, record in sorted(self.records.items()) if record.active]
 
+    def waiting(self) -> list[str]:
+        """Return the stages that start when the present jobs are done, in order."""
+        return [config.stage for record in self.active() for config in read_chain(record.run_dir)]
+
     def newest(self, stage: str = "") -> JobRecord | None:
         """Return the newest job, of one stage or of all."""
         fitting = [n for n, r in self.records.items() if stage in ("", r.status.stage)]
@@ -160,16 +166,19 @@ class JobWatcher(QObject):
             return
         try:
             if time.monotonic() - self._looked > _LOOK_FOR_NEW_S:
-                self._looked = time.monotonic()
-                for job in list_jobs(self._root):
-                    if job.status().number not in self.records:
-                        self._add(job)
+                self._look_for_new(self._root)
             for record in list(self.records.values()):
                 if record.active:
                     self._read(record)
         except (HistoganError, OSError):
             # The folder may just be going away; the session notices and says so.
             return
+
+    def _look_for_new(self, root: Path) -> None:
+        self._looked = time.monotonic()
+        for job in list_jobs(root):
+            if job.status().number not in self.records:
+                self._add(job)
 
     def _add(self, job: Job) -> JobRecord:
         status = job.status()
@@ -191,6 +200,8 @@ class JobWatcher(QObject):
             self.changed.emit(record.number)
         if not record.active:
             self._read_events(record, tell=True)
+            if self._root is not None:
+                self._look_for_new(self._root)  # the job that follows is there already
             self.ended.emit(record.number)
         if record.status.state != before.state:
             self.state_changed.emit(record.number)

@@ -6,9 +6,13 @@ import numpy as np
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_histogan.widgets.class_table import ClassTableWidget
+from napari_histogan.widgets.mask_history import MaskHistoryButton
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.tool_bar import ToolBar
+
+_OPACITIES = (0.9, 0.6, 0.35, 0.15)
+"""Of the paint, by the key that makes it fainter."""
 
 
 class PaintPanel(SessionView):
@@ -20,7 +24,7 @@ class PaintPanel(SessionView):
         self.title = QLabel("Paint what you are sure of. Nothing needs to be filled completely.")
         self.title.setWordWrap(True)
         self.classes = ClassTableWidget()
-        self.tools = ToolBar()
+        self.tools = ToolBar(assist=True)
         self.live = QCheckBox("Live preview")
         self.live.setChecked(True)
         self.live.setToolTip("Predict the whole picture after each stroke")
@@ -37,6 +41,18 @@ class PaintPanel(SessionView):
         self.prediction_button.setToolTip("Show or hide the prediction (T)")
         self.uncertainty_button = self._button("Uncertainty  (U)", "U", self._toggle_uncertainty, True)
         self.uncertainty_button.setToolTip("Show where the ensemble disagrees (U)")
+        self.outline_button = self._button("Outlines  (O)", "O", self._toggle_outline, True)
+        self.outline_button.setToolTip("Show paint and prediction as outlines, or as areas (O)")
+        self.alone_button = self._button("Picture alone  (Q)", "Q", self._toggle_alone, True)
+        self.alone_button.setToolTip("Hide everything that lies over the picture, or show it again (Q)")
+        self.fainter_button = self._button("Fainter  (W)", "W", self._fade)
+        self.fainter_button.setToolTip(
+            "Make the paint more transparent; after the faintest it is full again (W)"
+        )
+        self.like_button = self._button("Like  (L)", "L", self._like)
+        self.like_button.setToolTip("Make this sample a favorite, or take it back (L)")
+        self.history = MaskHistoryButton()
+        self._shortcut("B", self.history.showMenu)
         self._shortcut("Shift+N", self._previous)
         self._shortcut("Shift+Y", self._take_all)
         self.status = QLabel()
@@ -54,7 +70,15 @@ class PaintPanel(SessionView):
         show.addWidget(self.prediction_button)
         show.addWidget(self.uncertainty_button)
         layout.addLayout(show)
+        look = QHBoxLayout()
+        for button in (self.outline_button, self.alone_button, self.fainter_button):
+            look.addWidget(button)
+        layout.addLayout(look)
         layout.addWidget(self.take_button)
+        keep = QHBoxLayout()
+        keep.addWidget(self.history)
+        keep.addWidget(self.like_button)
+        layout.addLayout(keep)
         layout.addWidget(self.next_button)
         layout.addWidget(self.status)
         layout.addStretch(1)
@@ -77,9 +101,17 @@ class PaintPanel(SessionView):
         self.watch(session.painting.predicted, self._on_predicted)
         self.watch(session.painting.tool_changed, self.tools.show_tool)
         self.watch(session.painting.class_changed, self.classes.choose)
-        self.prediction_button.setChecked(session.painting.show_prediction)
-        self.uncertainty_button.setChecked(session.painting.show_uncertainty)
+        self.history.follow(session)
+        self.outline_button.setChecked(session.painting.look.outline)
+        self.alone_button.setChecked(session.painting.look.alone)
+        self.prediction_button.setChecked(session.painting.look.prediction)
+        self.uncertainty_button.setChecked(session.painting.look.uncertainty)
         self._reload()
+
+    def detach(self) -> None:
+        """Let go of the session."""
+        self.history.follow(None)
+        super().detach()
 
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let the panel's keys act; called when its tab comes to the front or goes."""
@@ -131,7 +163,8 @@ class PaintPanel(SessionView):
         self.tools.size.setMaximum(max(8, side // 3))
         if session.painting.mask is not None:
             self.tools.show_size(round(session.painting.mask.brush_size))
-            self.tools.show_tool(str(session.painting.mask.mode))
+            mode = "assist" if session.painting.assist else str(session.painting.mask.mode)
+            self.tools.show_tool(mode)
             self.classes.choose(int(session.painting.mask.selected_label))
         self.status.setText("")
 
@@ -188,10 +221,29 @@ class PaintPanel(SessionView):
 
     def _toggle_prediction(self) -> None:
         if self.session is not None:
-            self.session.painting.toggle_prediction()
-            self.prediction_button.setChecked(self.session.painting.show_prediction)
+            self.session.painting.look.toggle_prediction()
+            self.prediction_button.setChecked(self.session.painting.look.prediction)
 
     def _toggle_uncertainty(self) -> None:
         if self.session is not None:
-            self.session.painting.toggle_uncertainty()
-            self.uncertainty_button.setChecked(self.session.painting.show_uncertainty)
+            self.session.painting.look.toggle_uncertainty()
+            self.uncertainty_button.setChecked(self.session.painting.look.uncertainty)
+
+    def _toggle_outline(self) -> None:
+        if self.session is not None:
+            self.session.painting.look.toggle_outline()
+            self.outline_button.setChecked(self.session.painting.look.outline)
+
+    def _toggle_alone(self) -> None:
+        if self.session is not None:
+            self.session.painting.look.toggle_alone()
+            self.alone_button.setChecked(self.session.painting.look.alone)
+
+    def _fade(self) -> None:
+        if self.session is not None and self.session.painting.mask is not None:
+            mask = self.session.painting.mask
+            mask.opacity = next((o for o in _OPACITIES if o < mask.opacity - 0.01), _OPACITIES[0])
+
+    def _like(self) -> None:
+        if self.session is not None:
+            self.session.favorites.toggle(self.session.painting.index)

@@ -12,20 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication
-from scipy import ndimage
 
 from napari_histogan.jobs.engine_client import Reply
+from napari_histogan.widgets.assist import agreed_stroke, region_at
 from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.ranking import Ranking, next_to_paint
 from napari_histogan.widgets.sample_layers import add_sample_layers
+from napari_histogan.widgets.sample_look import SampleLook
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
 
-Tool = Literal["paint", "erase", "fill", "polygon", "pan_zoom"]
-
-_RANK_DELAY_MS = 1200
-_RANKED = 500
-"""Unpainted samples that are ranked at once."""
+Tool = Literal["paint", "assist", "erase", "fill", "polygon", "pan_zoom"]
 
 
 class Painting(QObject):
@@ -50,20 +48,18 @@ class Painting(QObject):
         self._session = session
         self.index = -1
         self.live = True
-        self.show_prediction = True
-        self.show_uncertainty = False
+        self.look = SampleLook(self)
+        self.assist = False
         self.picture: Any = None
         self.mask: Any = None
         self.prediction: Any = None
         self.uncertainty: Any = None
         self._saved: NDArray[np.uint8] | None = None
         self._visited: list[int] = []
+        self._following = False
         self._asked = -1
         self._predicted_labels: NDArray[np.uint8] | None = None
-        self._rank_timer = QTimer(self)
-        self._rank_timer.setSingleShot(True)
-        self._rank_timer.setInterval(_RANK_DELAY_MS)
-        self._rank_timer.timeout.connect(self.rank)
+        self.ranking = Ranking(session)
         session.classes_changed.connect(self._recolor)
 
     # Layers
@@ -83,9 +79,9 @@ class Painting(QObject):
         """Bring the sample layers to the front, if a sample is open."""
         if self.index < 0 or self.mask is None:
             return
-        self.picture.visible = self.mask.visible = True
-        self.prediction.visible = self.show_prediction
-        self.uncertainty.visible = self.show_uncertainty
+        self._session.slide_view.hide()
+        self._session.correcting.hide()
+        self.look.apply()
         self._session.viewer.layers.selection.active = self.mask
 
     def hide(self) -> None:
@@ -134,7 +130,7 @@ class Painting(QObject):
         if first:
             self._session.viewer.reset_view(layers=[self.picture])
         if self.mask.editable:
-            self.set_tool("paint" if mode == "pan_zoom" else mode)  # type: ignore[arg-type]
+            self.set_tool("assist" if self.assist else "paint" if mode == "pan_zoom" else mode)  # type: ignore[arg-type]
             self.choose_class(max(1, int(self.mask.selected_label)))
         self.predict()
 
@@ -145,7 +141,7 @@ class Painting(QObject):
         """Close the sample, as when another set of samples is chosen."""
         self.index, self._saved, self._predicted_labels = -1, None, None
         self._visited.clear()
-        self._rank_timer.stop()
+        self.ranking.timer.stop()
         self.hide()
 
     def open_next(self) -> None:
@@ -153,15 +149,11 @@ class Painting(QObject):
         samples = self._session.samples
         if samples is None:
             return
-        painted = {*self._session.painted(), self.index}
-        free = [i for i in range(len(samples)) if i not in painted]
-        if not free:
+        taken = {*self._session.painted(), self.index}
+        best = next_to_paint(len(samples), taken, self._session.scores, self.index)
+        if best < 0:
             self._session.told.emit("Every sample has paint. Draw more samples to go on.", "info")
             return
-        scores = self._session.scores
-        known = [i for i in free if i in scores]
-        later = [i for i in free if i > self.index] or free
-        best = max(known, key=lambda i: (scores[i], -i)) if known else later[0]
         self._session.open_sample(best)
 
     def open_previous(self) -> None:
@@ -177,7 +169,8 @@ class Painting(QObject):
         """Choose brush, eraser, fill, polygon, or moving."""
         if self.mask is not None and (self.mask.editable or tool == "pan_zoom"):
             self._session.viewer.layers.selection.active = self.mask
-            self.mask.mode = tool
+            self.assist = tool == "assist"
+            self.mask.mode = "paint" if self.assist else tool
             self.tool_changed.emit(tool)
 
     def choose_class(self, index: int) -> None:
@@ -203,18 +196,6 @@ class Painting(QObject):
         if self.mask is not None:
             self.mask.brush_size = pixels
 
-    def toggle_prediction(self) -> None:
-        """Show or hide the prediction."""
-        self.show_prediction = not self.show_prediction
-        if self.prediction is not None:
-            self.prediction.visible = self.show_prediction and self.index >= 0
-
-    def toggle_uncertainty(self) -> None:
-        """Show or hide where the ensemble disagrees."""
-        self.show_uncertainty = not self.show_uncertainty
-        if self.uncertainty is not None:
-            self.uncertainty.visible = self.show_uncertainty and self.index >= 0
-
     def take_prediction(self, everywhere: bool = False) -> None:
         """Paint the predicted classes where nothing is painted; can be undone.
 
@@ -229,19 +210,37 @@ class Painting(QObject):
             return
         wanted = (self.mask.data == 0) & (labels > 0)
         if not everywhere:
-            wanted &= self._region_under_mouse(labels)
+            y, x = self.mask.world_to_data(self._session.viewer.cursor.position)[-2:]
+            wanted &= region_at(labels, round(y), round(x))
         where = np.nonzero(wanted)
         if len(where[0]):
             self.mask.data_setitem(where, labels[where])
             self.flush()
 
-    def _region_under_mouse(self, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return the connected predicted region under the mouse; everything if it is elsewhere."""
-        y, x = (round(v) for v in self.mask.world_to_data(self._session.viewer.cursor.position)[-2:])
-        if not (0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]):
-            return np.ones(labels.shape, np.bool_)
-        parts, _ = ndimage.label(labels == labels[y, x])
-        return np.asarray(parts == parts[y, x])
+    def put(self, mask: NDArray[np.uint8]) -> None:
+        """Paint a whole other mask, such as an earlier version; can be undone."""
+        if self.mask is None or not self.mask.editable or mask.shape != self.mask.data.shape:
+            return
+        where = np.nonzero(np.asarray(self.mask.data) != mask)
+        if len(where[0]):
+            self.mask.data_setitem(where, mask[where])
+            self.flush()
+
+    def _follow_prediction(self) -> None:
+        """Keep of the last stroke what the prediction agrees with; one undo takes the stroke back."""
+        labels, before = self._predicted_labels, self._saved
+        chosen = int(self.mask.selected_label)
+        if before is None or chosen == 0:
+            return
+        if labels is None:
+            self._session.told.emit("There is no prediction to follow yet: paint two classes first.", "info")
+            return
+        agreed = agreed_stroke(np.asarray(self.mask.data), before, labels, chosen)
+        if agreed is not None:
+            self.mask.undo()
+            where = np.nonzero(agreed)
+            if len(where[0]):
+                self.mask.data_setitem(where, chosen)
 
     # Saving
 
@@ -258,8 +257,21 @@ class Painting(QObject):
 
     def _on_paint(self, _event: Any = None) -> None:
         # Strokes are in the data when this comes, edits by program only after it.
+        if self._following:
+            return
+        if self.assist:
+            QTimer.singleShot(0, self._end_assisted)  # napari is still writing the stroke into its history
+            return
         self.flush()
         QTimer.singleShot(0, self.flush)
+
+    def _end_assisted(self) -> None:
+        self._following = True
+        try:
+            self._follow_prediction()
+        finally:
+            self._following = False
+        self.flush()
 
     def _on_set_data(self, _event: Any = None) -> None:
         # Undo and redo announce themselves by this event only; a stroke under way does too.
@@ -288,7 +300,7 @@ class Painting(QObject):
         if live:
             self.predict()
         else:
-            self._rank_timer.stop()
+            self.ranking.timer.stop()
             self._session.engine.cancel(self._asked)
 
     def _on_predicted(self, reply: Reply) -> None:
@@ -304,28 +316,7 @@ class Painting(QObject):
         self.prediction.data = labels
         self.uncertainty.data = reply.arrays["uncertainty"].astype(np.float32)
         self.prediction.editable = False
-        self.prediction.visible = self.show_prediction
+        self.look.apply()
         seconds = float(reply.data.get("seconds", 0.0))
         self.predicted.emit(seconds, str(reply.data.get("message", "")))
-        self._rank_timer.start()
-
-    def rank(self) -> None:
-        """Ask which samples without paint are the most informative; runs behind everything else."""
-        artifact, samples = self._session.samples_artifact, self._session.samples
-        if artifact is None or samples is None or not self._session.painted():
-            return
-        painted = set(self._session.painted())
-        pool = [i for i in range(len(samples)) if i not in painted][:_RANKED]
-        self._session.engine.ask(
-            "rank",
-            self._on_ranked,
-            on_failed=lambda text: self.predicted.emit(0.0, text),
-            project=str(self._session.require().root),
-            samples=artifact.id,
-            pool=pool,
-        )
-
-    def _on_ranked(self, reply: Reply) -> None:
-        if "scores" in reply.arrays:
-            pairs = zip(reply.arrays["pool"].tolist(), reply.arrays["scores"].tolist(), strict=True)
-            self._session.set_scores({int(i): float(s) for i, s in pairs})
+        self.ranking.timer.start()

@@ -28,6 +28,8 @@ from napari_histogan.widgets.favoring import Favoring
 from napari_histogan.widgets.job_watcher import JobWatcher
 from napari_histogan.widgets.painting import Painting
 from napari_histogan.widgets.recent_projects import remember_project
+from napari_histogan.widgets.reviewing import Reviewing
+from napari_histogan.widgets.rounds import Rounds
 from napari_histogan.widgets.sample_store import SampleStore
 from napari_histogan.widgets.slide_view import SlideView
 
@@ -93,8 +95,6 @@ class Session(QObject):
         self._painted: list[int] = []
         self._held = ExitStack()
         self._docks: dict[str, Any] = {}
-        self._chain: list[StageConfig] = []
-        self._chain_number = -1
         self.engine = EngineLink(self)
         self.engine.failed.connect(lambda text: self.told.emit(text, "error"))
         self.jobs = JobWatcher(self)
@@ -103,7 +103,9 @@ class Session(QObject):
         self.favorites = Favoring(self)
         self.painting = Painting(self)
         self.slide_view = SlideView(self)
+        self.reviewing = Reviewing(self)
         self.correcting = Correcting(self)
+        self.rounds = Rounds(self)
         self._folder_timer = QTimer(self)
         self._folder_timer.setInterval(_LOOK_AT_FOLDER_MS)
         self._folder_timer.timeout.connect(self._look_at_folder)
@@ -153,6 +155,7 @@ class Session(QObject):
         if self.project is None:
             return
         self.painting.flush()
+        self.correcting.save()
         self._folder_timer.stop()
         self.jobs.watch(None)
         self.engine.forget()
@@ -161,11 +164,10 @@ class Session(QObject):
         except OSError:
             logger.info("the lock of a folder that is gone could not be released")
         self._held = ExitStack()
-        self._chain.clear()
         self.project, self.samples, self.samples_artifact, self.scores = None, None, None, {}
         self.painting.forget()
         self.slide_view.clear()
-        self.correcting.discard()
+        self.correcting.forget()
         self.project_closed.emit(why)
 
     def shut_down(self) -> None:
@@ -266,20 +268,17 @@ class Session(QObject):
     # Jobs
 
     def run(self, *configs: StageConfig) -> bool:
-        """Start stages one after the other; the first at once.  False if it was told why not."""
+        """Start stages one after the other, window or not; False if it was told why not."""
         if self.read_only:
             self.told.emit("The project is open for looking only, so nothing can be started here.", "warning")
             return False
         self.painting.flush()
-        self._chain = list(configs[1:])
-        record = self.jobs.start(configs[0])
-        self._chain_number = record.number if record is not None else -1
-        return record is not None
+        return self.jobs.start(configs[0], configs[1:]) is not None
 
     @property
     def waiting_stages(self) -> list[str]:
         """Stages that start when the running one is done."""
-        return [config.stage for config in self._chain]
+        return self.jobs.waiting()
 
     def _on_job_ended(self, number: int) -> None:
         record = self.jobs.records[number]
@@ -296,11 +295,6 @@ class Session(QObject):
             error = record.status.error or {}
             self.told.emit(f"{title.capitalize()} failed. {error.get('message', '')}", "error")
         self.artifacts_changed.emit()
-        if number == self._chain_number:
-            if state == "done" and self._chain:
-                self.run(*self._chain)
-            else:
-                self._chain.clear()
 
     def _load_samples(self, reference: str = "") -> None:
         project = self.project

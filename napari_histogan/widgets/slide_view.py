@@ -16,6 +16,8 @@ from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.slides.zarr_pyramid import PyramidReader, open_pyramid
 from napari_histogan.widgets.class_colors import heat_colormap
 from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels, slide_levels
+from napari_histogan.widgets.side_by_side import SideBySide
+from napari_histogan.widgets.threshold_outline import ThresholdOutline
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
@@ -55,6 +57,8 @@ class SlideView(QObject):
         self._repaint.setSingleShot(True)
         self._repaint.setInterval(_REPAINT_MS)
         self._repaint.timeout.connect(self._refresh)
+        self.outline = ThresholdOutline(self, session)
+        self.beside = SideBySide(self, session)
         session.jobs.told.connect(self._on_job_event)
         session.jobs.ended.connect(self._on_job_ended)
         session.classes_changed.connect(self._recolor)
@@ -95,17 +99,21 @@ class SlideView(QObject):
         for layer in (self.slide, self.heat):
             if layer is not None:
                 layer.visible = True
+        self.outline.update()
         if self.slide is not None:
             self._session.viewer.reset_view(layers=[self.slide])
 
     def hide(self) -> None:
         """Hide the slide's layers."""
+        self.beside.hide()
+        self.outline.hide()
         for layer in (self.slide, self.heat):
             if layer is not None:
                 layer.visible = False
 
     def clear(self) -> None:
         """Remove the slide's layers."""
+        self.beside.hide()
         self._drop_heatmap()
         self._remove(self.slide)
         if self.reader is not None:
@@ -142,23 +150,39 @@ class SlideView(QObject):
             self._top = levels[-1]
             self.heat.data = levels
             self._recolor()
+            self.outline.update()
 
     def set_threshold(self, percent: int) -> None:
         """Hide what is less probable than so many percent; 0 shows a smooth map."""
         self.threshold = percent
         if self.heat is not None:
             self.heat.contrast_limits = (percent, 100) if percent < 100 else (99, 100)
+            self.beside.follow()
+            self.outline.update_soon()
 
     def set_opacity(self, opacity: float) -> None:
         """Set the heatmap's opacity, 0 to 1."""
         self.opacity = opacity
         if self.heat is not None:
             self.heat.opacity = opacity
+            self.beside.follow()
 
     def toggle_heatmap(self) -> None:
         """Show or hide the heatmap."""
         if self.heat is not None:
             self.heat.visible = not self.heat.visible
+            self.outline.update()
+
+    def fly_to(self, center_um: tuple[float, float], side_um: float) -> None:
+        """Show a place, (y, x) in um, with at least ``side_um`` around it."""
+        viewer = self._session.viewer
+        viewer.scene.camera.center = (float(center_um[0]), float(center_um[1]))
+        viewer.scene.camera.zoom = min(viewer.canvas.size) / max(20.0, side_um)
+
+    def color(self) -> str:
+        """Return the shown class's color."""
+        table = self._session.require().classes
+        return table[self.class_index].color if 1 <= self.class_index <= len(table) else "#ffffff"
 
     def center_um(self) -> tuple[float, float]:
         """Return the middle of what the canvas shows, (y, x) in um."""
@@ -192,6 +216,7 @@ class SlideView(QObject):
         self.set_threshold(self.threshold)
 
     def _drop_heatmap(self) -> None:
+        self.outline.clear()
         self._remove(self.heat)
         self.heat, self.map, self.heatmap, self._top, self._growing = None, None, None, None, -1
 
@@ -240,6 +265,7 @@ class SlideView(QObject):
     def _refresh(self) -> None:
         if self.heat is not None:
             self.heat.refresh(extent=False, highlight=False)
+            self.outline.refresh()
 
     def _on_job_ended(self, number: int) -> None:
         record = self._session.jobs.records[number]

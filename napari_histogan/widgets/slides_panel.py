@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QIcon, QKeySequence, QPixmap, QShortcut
+from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -26,7 +26,9 @@ from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
+from napari_histogan.widgets.net_versions import net_in_use
 from napari_histogan.widgets.pictures import swatch
+from napari_histogan.widgets.review_box import ReviewBox
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import last_values
@@ -40,7 +42,6 @@ class SlidesPanel(SessionView):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAcceptDrops(True)
-        self._keys: list[QShortcut] = []
         self.words = QLabel("Drop slides here, or add them.")
         self.words.setWordWrap(True)
         self.list = QListWidget()
@@ -66,20 +67,15 @@ class SlidesPanel(SessionView):
         self.threshold.valueChanged.connect(self._set_threshold)
         self.opacity = _percent_slider(60, "Opacity of the map")
         self.opacity.valueChanged.connect(self._set_opacity)
-        self.hide_button = QPushButton("Show / hide map  (H)")
+        self.hide_button = QPushButton("Map  (H)")
         self.hide_button.setToolTip("Show or hide the heatmap (H)")
         self.hide_button.clicked.connect(self._toggle)
+        self.review = ReviewBox(self.threshold)
         self._lay_out()
         for key, slot in (("R", self.run_button.click), ("H", self._toggle)):
-            self._bind(key, slot)
+            self._shortcut(key, slot)
         for k in range(1, 10):
-            self._bind(str(k), lambda k=k: self._choose_class(k))
-
-    def _bind(self, key: str, slot: object) -> None:
-        shortcut = QShortcut(QKeySequence(key), self)
-        shortcut.setEnabled(False)
-        shortcut.activated.connect(slot)
-        self._keys.append(shortcut)
+            self._shortcut(str(k), lambda k=k: self._choose_class(k))
 
     def _lay_out(self) -> None:
         for button in (self.add_button, self.open_button, self.run_button, self.hide_button):
@@ -95,6 +91,7 @@ class SlidesPanel(SessionView):
         form.addRow("Show above", self.threshold)
         form.addRow("Opacity", self.opacity)
         form.addRow(self.hide_button)
+        form.addRow(self.review)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
@@ -102,6 +99,7 @@ class SlidesPanel(SessionView):
         layout.addLayout(row)
         layout.addWidget(self.run_button)
         layout.addWidget(self.heat_box)
+        layout.addWidget(self.review.objects, 2)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -110,14 +108,20 @@ class SlidesPanel(SessionView):
         self.watch(session.artifacts_changed, self._tell)
         self.watch(session.classes_changed, self._fill_classes)
         self.watch(session.jobs.state_changed, lambda _n: self._tell())
+        self.review.follow(session)
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
         self._reload()
 
+    def detach(self) -> None:
+        """Let go of the session."""
+        self.review.detach()
+        super().detach()
+
     def set_keys_enabled(self, enabled: bool) -> None:
         """Let the panel's keys act."""
-        for shortcut in self._keys:
-            shortcut.setEnabled(enabled)
+        super().set_keys_enabled(enabled)
+        self.review.set_keys_enabled(enabled)
 
     # Slides
 
@@ -207,7 +211,8 @@ class SlidesPanel(SessionView):
         name = str(item.data(Qt.ItemDataRole.UserRole)) if item is not None else ""
         if self.open(name) and session.slide_view.entry is not None:
             values = last_values(session.project, "predict_heatmap")
-            session.run(PredictHeatmapConfig(**{**values, "slide": session.slide_view.entry.name}))
+            named = {"slide": session.slide_view.entry.name, "segmenter": net_in_use(session.project)}
+            session.run(PredictHeatmapConfig(**{**values, **named}))
 
     def _choose_version(self, position: int) -> None:
         session = self.session

@@ -13,15 +13,21 @@ _TOOLS = (
     ("fill", "Fill", "F", "Fill a closed region"),
     ("polygon", "Polygon", "G", "Click corners; Enter or a double click closes"),
 )
+_ASSIST = ("assist", "Assist", "A", "Paint only where the prediction agrees with the chosen class")
 
 
 class ToolBar(QWidget):
     """Chooses tool and brush size; the keys work wherever the mouse is.
 
+    Parameters
+    ----------
+    assist
+        Offer the brush that follows a prediction.
+
     Signals
     -------
     tool_chosen
-        "paint", "erase", "fill", or "polygon".
+        "paint", "assist", "erase", "fill", or "polygon".
     size_chosen
         Diameter of the brush in pixels.
     """
@@ -29,14 +35,15 @@ class ToolBar(QWidget):
     tool_chosen = Signal(str)
     size_chosen = Signal(int)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, assist: bool = False) -> None:
         super().__init__(parent)
+        self._tools = (_TOOLS[0], _ASSIST, *_TOOLS[1:]) if assist else _TOOLS
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         self._group = QButtonGroup(self)
         self.shortcuts: list[QShortcut] = []
-        for number, (tool, text, key, tip) in enumerate(_TOOLS):
+        for number, (tool, text, key, tip) in enumerate(self._tools):
             button = QPushButton(f"{text} {key}")
             button.setCheckable(True)
             button.setToolTip(f"{tip} ({key})")
@@ -59,7 +66,7 @@ class ToolBar(QWidget):
 
     def show_tool(self, tool: str) -> None:
         """Press the button of a tool; other tools release all."""
-        names = [name for name, *_ in _TOOLS]
+        names = [name for name, *_ in self._tools]
         if tool in names:
             self._group.button(names.index(tool)).setChecked(True)
 

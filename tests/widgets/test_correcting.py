@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_histogan.geometry import Region, Size
-from napari_histogan.widgets.correcting import frame_around, predicted_labels
+from napari_histogan.inference.review import predicted_labels
+from napari_histogan.widgets.correcting import frame_around
 
 
 def test_frame_stays_on_the_map():

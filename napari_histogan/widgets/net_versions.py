@@ -1,0 +1,180 @@
+"""The versions of the net: what each learned from, how good it is, comparing two, and going back to one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_histogan.errors import HistoganError
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.document import read_document
+from napari_histogan.project.store import Project
+from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import SessionView
+
+_CHOSEN = "net_in_use"
+_FIGURES = ("mcc", "validation_mcc", "dice", "accuracy", "validation_loss", "loss")
+
+
+class NetVersions(SessionView):
+    """A table of nets with two buttons.
+
+    Signals
+    -------
+    changed
+        Another version is used for slides.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.table = QTableWidget(0, 4)
+        self.table.setHorizontalHeaderLabels(["Net", "Learned from", "Validation", "On slides"])
+        self.table.setToolTip("Versions of the net, newest first; choose two with Ctrl to compare them")
+        self.table.verticalHeader().hide()
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.compare_button = self._button("Compare maps  (V)", "V", self.compare)
+        self.compare_button.setToolTip(
+            "Show the maps of two chosen versions side by side; again for one view (V)"
+        )
+        self.use_button = self._button("Use this version  (X)", "X", self.use)
+        self.use_button.setToolTip(
+            "Run slides with the chosen version from now on, until a newer one is trained (X)"
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.compare_button)
+        row.addWidget(self.use_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table, 1)
+        layout.addLayout(row)
+
+    def attach(self, session: Session) -> None:
+        """Follow a session."""
+        self.watch(session.project_opened, self.fill)
+        self.watch(session.artifacts_changed, self.fill)
+        self.fill()
+
+    def fill(self) -> None:
+        """List the versions, newest first."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        nets = list(reversed(session.project.artifacts("segmenter")))
+        used = net_in_use(session.project)
+        scores = _scores_on_slides(session.project)
+        self.table.setRowCount(len(nets))
+        for row, net in enumerate(nets):
+            mark = " *" if net.id == used and len(nets) > 1 else ""
+            for column, text in enumerate((f"{net.number}{mark}", *_words(net), scores.get(net.id, ""))):
+                item = QTableWidgetItem(text)
+                item.setData(Qt.ItemDataRole.UserRole, net.id)
+                if mark:
+                    item.setToolTip("This version runs over slides")
+                self.table.setItem(row, column, item)
+        self.use_button.setEnabled(not session.read_only)
+
+    def chosen(self) -> list[str]:
+        """Return the ids of the chosen versions, from top to bottom."""
+        rows = sorted({index.row() for index in self.table.selectionModel().selectedRows()})
+        items = [self.table.item(row, 0) for row in rows]
+        return [str(item.data(Qt.ItemDataRole.UserRole)) for item in items if item is not None]
+
+    def compare(self) -> None:
+        """Show the newest maps of the two chosen versions on the open slide side by side."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        view = session.slide_view
+        if view.beside.active:
+            view.beside.hide()
+            return
+        chosen = self.chosen()
+        if len(chosen) != 2 or view.slide is None:
+            session.told.emit("Choose two versions: click one, then another with Ctrl.", "info")
+            return
+        maps = [_newest_map(view.heatmaps(), net) for net in chosen]
+        missing = [net for net, found in zip(chosen, maps, strict=True) if found is None]
+        if missing:
+            session.told.emit(
+                f"{missing[0]} has no map of this slide yet: use it (X), then run it on the slide.", "warning"
+            )
+            return
+        left, right = maps
+        if left is not None and right is not None:
+            session.attempt(lambda: view.open_heatmap(left))
+            session.attempt(lambda: view.beside.show(right))
+            session.told.emit(f"Left: {chosen[0]}. Right: {chosen[1]}.", "info")
+
+    def use(self) -> None:
+        """Go back to the chosen version for slides."""
+        session, chosen = self.session, self.chosen()
+        if session is None or session.project is None or session.read_only:
+            return
+        if len(chosen) != 1:
+            session.told.emit("Choose one version first.", "info")
+            return
+        project = session.project
+        newest = project.artifacts("segmenter")[-1].id
+        if session.attempt(lambda: project.set_values(**{_CHOSEN: {"net": chosen[0], "newest": newest}})):
+            session.told.emit(f"Slides are run with {chosen[0]} until a newer net is trained.", "info")
+            self.fill()
+            self.changed.emit()
+
+
+def net_in_use(project: Project) -> str:
+    """Return the id of the net that the dock runs over slides; "" if there is none.
+
+    It is the newest, or an older one that somebody went back to since the newest was trained.
+    """
+    nets = [net.id for net in project.artifacts("segmenter")]
+    told = read_document(project.root)[0].get(_CHOSEN)
+    if isinstance(told, dict) and nets and told.get("newest") == nets[-1] and told.get("net") in nets:
+        return str(told["net"])
+    return nets[-1] if nets else ""
+
+
+def _newest_map(heatmaps: list[Artifact], net: str) -> Artifact | None:
+    made = [a for a in heatmaps if any(parent.id == net for parent in a.parents)]
+    return made[-1] if made else None
+
+
+def _scores_on_slides(project: Project) -> dict[str, str]:
+    """Return each net's newest MCC against outlines of a slide, in words."""
+    by_map = {a.id: next((p.id for p in a.parents if p.id.startswith("segmenters/")), "")
+              for a in project.artifacts("heatmap")}  # fmt: skip
+    found = {}
+    try:
+        evaluations = project.artifacts("evaluation")
+    except HistoganError:
+        return {}
+    for each in evaluations:
+        net, mcc = by_map.get(str(each.summary.get("heatmap")), ""), each.summary.get("mcc")
+        if net and isinstance(mcc, int | float):
+            found[net] = f"MCC {mcc:.3f}"
+    return found
+
+
+def _words(net: Artifact) -> tuple[str, str]:
+    """Return sources and the best known validation figure of a net."""
+    summary: dict[str, Any] = net.summary
+    sources = ", ".join(parent.id for parent in net.parents)
+    for key in _FIGURES:
+        if isinstance(summary.get(key), int | float):
+            return sources, f"{key.replace('_', ' ')} {summary[key]:.3f}"
+    return sources, ""
