@@ -46,7 +46,7 @@ from napari_histogan.project.document import (
     read_document,
     write_document,
 )
-from napari_histogan.project.family import FamilyNode, Stale, family_tree, stale_artifacts
+from napari_histogan.project.family import ContentHash, FamilyNode, Stale, family_tree, stale_artifacts
 from napari_histogan.project.locks import ProjectLock
 from napari_histogan.project.masks import MASKS, MaskStore
 from napari_histogan.project.slide_list import SlideEntry
@@ -294,11 +294,11 @@ class Project:
 
     def family(self, artifact: Artifact) -> FamilyNode:
         """Return an artifact with all that it was made from."""
-        return family_tree(artifact, self.artifacts(), self._present_hash)
+        return family_tree(artifact, items := self.artifacts(), self._present(items))
 
     def stale(self) -> list[Stale]:
         """Return the newest artifacts of each kind whose sources have moved on."""
-        return stale_artifacts(self.artifacts(), self._present_hash)
+        return stale_artifacts(items := self.artifacts(), self._present(items))
 
     # What people painted
 
@@ -364,13 +364,17 @@ class Project:
                 "close the other window that has it open, or check the folder's permissions",
             )
 
-    def _present_hash(self, identity: str) -> str | None:
-        """Return the present content hash of an artifact or of human work; None if it is gone."""
-        if identity.startswith(("labels/", outside_files.PREFIX)):
-            return _hash_of_labels(self, identity)
-        if identity.startswith("masks/"):
-            return self.masks(identity).content_hash()
-        return next((a.hash for a in self.artifacts() if a.id == identity), None)
+    def _present(self, items: list[Artifact]) -> ContentHash:
+        """Return what gives the present content hash of an artifact or of human work; None if it is gone."""
+        known = {artifact.id: artifact.hash for artifact in items}
+
+        def present(identity: str) -> str | None:
+            if identity.startswith(("labels/", outside_files.PREFIX)):
+                return _hash_of_labels(self, identity)
+            masks = identity.startswith("masks/")
+            return self.masks(identity).content_hash() if masks else known.get(identity)
+
+        return present
 
 
 def _hash_of_labels(project: Project, identity: str) -> str | None:

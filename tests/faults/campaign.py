@@ -278,7 +278,8 @@ class Campaign:
         if moment.seconds is not None and code in (-moment.signal, 128 + moment.signal):
             return  # before it listens, a process ends at once
         if moment.largest is not None:
-            text = trial.log()
+            # The log is a file as well, and cut off.
+            text = trial.log() + str(Job(trial.run_dir).status().error if trial.run_dir else "")
             full = "the disk is full" in text or "free space" in text or "File too large" in text
             wrong = code < 0 or not full
         elif moment.signal == signal.SIGKILL:
