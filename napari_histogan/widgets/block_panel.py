@@ -132,12 +132,12 @@ class BlockPanel(SessionView):
         """Let the keys act and show the slide with its blocks, or hide them."""
         super().set_keys_enabled(enabled)
         self.result.set_keys_enabled(enabled and not self.estimating)
-        self.calibration.set_keys_enabled(enabled and self.estimating)
         if enabled:
             self._come_to_front()
         elif self.view is not None and self._front:
             self.view.hide()
         self._front = enabled
+        self.calibration.set_keys_enabled(enabled and self.estimating)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
         """Accept files."""
@@ -197,11 +197,11 @@ class BlockPanel(SessionView):
             self.view.show_block(row, column)
 
     def _on_estimated(self, value: str) -> None:
-        if self.session is None:
+        row = next((r for r in self._rows() if r.value == value), None)
+        if self.session is None or row is None:
             return
         self._fill_table()
         self._tell()
-        row = next(r for r in self._rows() if r.value == value)
         if row.estimated in (1, LEAST, ENOUGH):
             self.session.artifacts_changed.emit()  # what to do next may be another
         if row.is_enough and row.estimated == min(ENOUGH, row.blocks):

@@ -131,6 +131,12 @@ class CalibrationPanel(SessionView):
     def attach(self, session: Session) -> None:
         """Follow a session; the tab of the blocks says what to show."""
 
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the keys act, and show the block on the slide again after another tab was in front."""
+        super().set_keys_enabled(enabled)
+        if enabled and self.block is not None:
+            self.looked_at.emit(self.block.row, self.block.column)
+
     def begin(self, queue: BlockQueue, reader: SlideReader, classes: ClassTable) -> bool:
         """Show the first block that wants an estimate; False if there is none.
 

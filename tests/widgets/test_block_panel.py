@@ -107,6 +107,10 @@ def test_keys_and_drags_fill_the_table_and_every_estimate_is_on_disk(blocks):
         (first.row * BLOCK_UM, first.column * BLOCK_UM)
     )
     assert not view.blocks.visible, "colors over the tissue would sway the eye"
+    studio.dock.show_tab("paint")
+    studio.dock.show_tab("blocks")
+    assert view.frame.visible
+    assert not view.blocks.visible, "coming back from another tab changes nothing"
     said = lambda: Calibration(studio.session.project, artifact).estimates()  # noqa: E731
     studio.key("3")
     assert said()[first.row, first.column].shares == pytest.approx({"disc": 0.3, "ground": 0.7})
