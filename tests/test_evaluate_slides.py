@@ -65,9 +65,12 @@ def test_what_does_not_fit_together_is_said_before_any_work(project, tmp_path):
         ({"reference": folder, "heatmap": f"{first},{first}"}, "two of the heatmaps are of CMU-1"),
         ({"reference": folder, "ignore": one}, "one file second.geojson to ignore was given for 2 slides"),
         ({"reference": tmp_path / "none"}, "there are no outlines at"),
+        ({}, "there are no outlines at"),
     ):
         with pytest.raises(ConfigError, match=words):
             run(project, EvaluateConfig(**fields))
+    with pytest.raises(ConfigError, match="evaluate was given no file"):
+        what_it_reads(project, EvaluateConfig())
     one.unlink()
     with pytest.raises(ConfigError, match="has no outlines of second"):
         run(project, EvaluateConfig(reference=folder, heatmap=f"{first},{second}"))

@@ -12,6 +12,7 @@ from torch import Tensor
 from napari_histogan.config import PredictHeatmapConfig
 from napari_histogan.geometry import Region
 from napari_histogan.models.device import Compute
+from napari_histogan.models.freed_memory import keep_freed_memory
 from napari_histogan.models.segmenter import (
     SegmenterNet,
     fold_batch_norm,
@@ -44,6 +45,8 @@ class NetTiles:
         self.mpp, self.num_classes = mpp, net.num_classes
         self.margin_px, self.stride_px = net.margin_px, net.stride_px
         self._compute, self._flips = compute, flips
+        if compute.device.type == "cpu":
+            keep_freed_memory()
         folded = fold_batch_norm(net).to(compute.device, compute.dtype)
         self._net = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -151,7 +151,7 @@ def share_slide(
     notes = (reporter.run_dir / BANDS).resolve()
     watch = _Watch(writer, reporter)
     with connect(config.scheduler) as workers:
-        workers.check(reporter.run_dir)
+        workers.check(notes.parent)
         rows = _bands(writer, wanted, workers.count())
         files = reader.path.resolve(), reader.mpp, segmenter.resolve()
         tasks = [BandTask(*files, config, writer.path.resolve(), notes, band) for band in rows]

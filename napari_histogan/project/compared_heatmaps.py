@@ -39,7 +39,7 @@ def heatmaps_to_compare(project: Project, named: str, reference: Path) -> list[A
         If outlines are missing, or two heatmaps are of one slide.
     """
     names = [name.strip() for name in named.split(",") if name.strip()]
-    if not reference.is_dir():
+    if reference == Path() or not reference.is_dir():
         if len(names) > 1:
             raise ConfigError(
                 f"{len(names)} heatmaps and one file {reference.name} were given",

@@ -15,7 +15,9 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 
 
-@pytest.mark.parametrize("name", ["generator_speed", "gan_training_speed", "patch_stream", "synthesis_rate"])
+@pytest.mark.parametrize(
+    "name", ["generator_speed", "gan_training_speed", "patch_stream", "slide_inference", "synthesis_rate"]
+)
 def test_the_smallest_run_ends_with_its_figures(name):
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--smoke"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -34,6 +36,7 @@ def test_the_smallest_run_ends_with_its_figures(name):
 
 def test_the_page_has_a_section_with_a_command_for_each():
     text = PAGE.read_text(encoding="utf-8")
-    for name in ("generator_speed", "gan_training_speed", "patch_stream", "hypercolumns", "synthesis_rate"):
+    speeds = "generator_speed", "gan_training_speed", "patch_stream", "hypercolumns", "synthesis_rate"
+    for name in (*speeds, "slide_inference", "scaling"):
         assert f"## {name}" in text
         assert f"python benchmarks/{name}.py" in text
