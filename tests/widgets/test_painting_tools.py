@@ -23,7 +23,7 @@ def test_assist_paints_only_where_the_prediction_agrees(opened):
     before = painting.mask.data.copy()
     labels = painting.prediction.data.copy()
     opened.dock.paint.live.setChecked(False)  # the prediction stays as it is
-    row = next(y for y in (28, 29, 30, 31, 1, 2) if 1 < len(np.unique(labels[y, 4:28])))
+    row = next(y for y in (28, 29, 30, 31, 1, 2) if len(np.unique(labels[y, 4:28])) > 1)
     chosen = int(labels[row, 6])
     opened.key("A")
     opened.key(str(chosen))
