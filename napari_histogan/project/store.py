@@ -294,11 +294,11 @@ class Project:
 
     def family(self, artifact: Artifact) -> FamilyNode:
         """Return an artifact with all that it was made from."""
-        return family_tree(artifact, items := self.artifacts(), self._present(items))
+        return family_tree(artifact, items := self.artifacts(), _present_hashes(self, items))
 
     def stale(self) -> list[Stale]:
         """Return the newest artifacts of each kind whose sources have moved on."""
-        return stale_artifacts(items := self.artifacts(), self._present(items))
+        return stale_artifacts(items := self.artifacts(), _present_hashes(self, items))
 
     # What people painted
 
@@ -364,17 +364,17 @@ class Project:
                 "close the other window that has it open, or check the folder's permissions",
             )
 
-    def _present(self, items: list[Artifact]) -> ContentHash:
-        """Return what gives the present content hash of an artifact or of human work; None if it is gone."""
-        known = {artifact.id: artifact.hash for artifact in items}
 
-        def present(identity: str) -> str | None:
-            if identity.startswith(("labels/", outside_files.PREFIX)):
-                return _hash_of_labels(self, identity)
-            masks = identity.startswith("masks/")
-            return self.masks(identity).content_hash() if masks else known.get(identity)
+def _present_hashes(project: Project, items: list[Artifact]) -> ContentHash:
+    """Return what gives the present content hash of an artifact or of human work; None if it is gone."""
+    known = {artifact.id: artifact.hash for artifact in items}
 
-        return present
+    def present(identity: str) -> str | None:
+        if identity.startswith(("labels/", outside_files.PREFIX)):
+            return _hash_of_labels(project, identity)
+        return project.masks(identity).content_hash() if identity[:6] == "masks/" else known.get(identity)
+
+    return present
 
 
 def _hash_of_labels(project: Project, identity: str) -> str | None:

@@ -172,7 +172,7 @@ def stage_cases(home: Path) -> dict[str, c.StageConfig]:
         ),
         _patch_gan(home, epochs=3),
         c.PredictHeatmapConfig(slide="m2", segmenter="segmenters/0007", tile_px=64, threads=1),
-        c.PredictPatchMapConfig(slide="m2", stride=16, tile_px=128, threads=1),
+        c.PredictPatchMapConfig(slide="m2", stride=2, tile_px=128, threads=1),
         c.DetectObjectsConfig(threshold=0.2, min_area_um2=0.0),
         c.EvaluateConfig(reference=home / "reference.geojson", bootstrap=20),
         c.MergeCorrectionsConfig(patch_px=SIDE),
