@@ -92,7 +92,8 @@ class ThumbnailLoader(QObject):
         """Ask for a thumbnail; comes by :attr:`ready`."""
         if self._work is not None:
             self._work.want(index)
-            self._timer.start()
+            if not self._timer.isActive():  # starting it anew would put off what is ready
+                self._timer.start()
 
     def _look(self) -> None:
         work = self._work
