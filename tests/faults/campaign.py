@@ -264,7 +264,7 @@ class Campaign:
     def _moment(self) -> Moment:
         fault, late = self.tally.fault, self.rng.uniform(0, self.seconds)
         if fault == "full":
-            return Moment(largest=int(10 ** self.rng.uniform(1, 5.5)))
+            return Moment(largest=int(10 ** self.rng.uniform(3.0, 3.3)))  # a status always fits
         if fault == "stop":
             return Moment(signal=self.rng.choice((signal.SIGTERM, signal.SIGINT)), seconds=late)
         if fault == "kill" and self.rng.random() < 0.5 and self.changes:
