@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_histogan.evaluation.object_scores import JoinedObjects
 from napari_histogan.evaluation.segmentation import classes_from_percent
 from napari_histogan.evaluation.significance import Interval, bootstrap
 from napari_histogan.geometry import Region, Size, grid
@@ -74,9 +75,10 @@ def count_masked(
     mpp, within_um
         Microns per pixel, and the largest distance to the boundary of pixels that count.
     block_px
-        Side of a block.  A piece belongs to the block of its first pixel.
+        Side of a block.  A piece belongs to the block of its first pixel in the first part that holds
+        some of it.
     part_px
-        About the side of a part; a piece that crosses its border counts once on each side.
+        About the side of a part; a piece that crosses its border counts once.
 
     Returns
     -------
@@ -85,6 +87,7 @@ def count_masked(
     """
     halo, side = int(np.ceil(within_um / mpp)) + 1, max(1, part_px // block_px) * block_px
     rows: list[NDArray[np.float64]] = []
+    pieces = [_Pieces() for _ in range(num_classes)]
     for part in grid(size, Size(side, side)):
         frame = part.grown(halo).clipped(size)
         truth = read_truth(frame)
@@ -95,12 +98,17 @@ def count_masked(
             slice(part.y - frame.y, part.y_end - frame.y),
             slice(part.x - frame.x, part.x_end - frame.x),
         )
+        for k, each in enumerate(pieces, 1):
+            says_k = (predicted[inside] == k) & (truth[inside] > 0)
+            each.add(says_k, (part.y, part.x), block_px, len(rows))
         by_class = [
             _count(truth, predicted, k, inside, (within_um / mpp, block_px))
             for k in range(1, num_classes + 1)
         ]
         rows += list(np.stack(by_class, axis=1))
     counts = np.stack(rows) if rows else np.zeros((1, num_classes, 5))
+    for k, each in enumerate(pieces):
+        counts[:, k, _PIECES] = each.by_block(len(counts))
     counts[..., _AREA] *= (mpp / 1000) ** 2
     return counts[counts[:, :, _AREA].any(axis=1)] if counts.any() else counts[:1]
 
@@ -124,18 +132,36 @@ def score_masked_counts(
     )
 
 
+class _Pieces:
+    """Connected pieces of one class, joined where parts touch, and the block that each belongs to."""
+
+    def __init__(self) -> None:
+        self._joined = JoinedObjects()
+        self._blocks: list[int] = []
+
+    def add(self, inside: NDArray[np.bool_], origin: tuple[int, int], block_px: int, row: int) -> None:
+        """Take the pixels of a part, whose first block is counted in this row."""
+        labels = self._joined.add(inside, origin)
+        found, first = np.unique(labels, return_index=True)
+        y, x = np.unravel_index(first[found > 0], labels.shape)
+        across = -(-labels.shape[1] // block_px)
+        self._blocks += (row + (y // block_px) * across + x // block_px).tolist()
+
+    def by_block(self, blocks: int) -> NDArray[np.float64]:
+        """Return the pieces of each block, ``(blocks,)``."""
+        roots = [b for label, b in enumerate(self._blocks, 1) if self._joined.root(label) == label]
+        return np.bincount(np.array(roots, np.int64), minlength=blocks).astype(np.float64)
+
+
 def _count(
     truth: Mask, predicted: Mask, k: int, inside: tuple[slice, slice], how: tuple[float, int]
 ) -> NDArray[np.float64]:
-    """Return hits, false alarms, misses, pieces, and pixels with a reference of a class, a row a block."""
+    """Return hits, false alarms, misses, 0, and pixels with a reference of a class, a row a block."""
     within_px, block_px = how
     near = _near(truth, k, within_px)[inside]
     known, is_k, says_k = truth[inside] > 0, truth[inside] == k, predicted[inside] == k
-    first = np.zeros(known.shape, np.bool_)
-    found = cv2.connectedComponents((says_k & known).astype(np.uint8), connectivity=8)[1]
-    first.flat[np.unique(found, return_index=True)[1]] = True
-    first &= found > 0
-    flags = (is_k & says_k & near, ~is_k & says_k & near, is_k & ~says_k & near, first, known)
+    nothing = np.zeros_like(known)  # pieces are joined across parts first
+    flags = (is_k & says_k & near, ~is_k & says_k & near, is_k & ~says_k & near, nothing, known)
     return np.stack([_by_block(flag, block_px) for flag in flags], axis=-1)
 
 

@@ -64,7 +64,7 @@ class ObjectMatcher:
 
     def __init__(self, class_index: int, least_px: int = 0) -> None:
         self._class, self._least = class_index, least_px
-        self._true, self._found = _Objects(), _Objects()
+        self._true, self._found = JoinedObjects(), JoinedObjects()
         self._shared: Counter[tuple[int, int]] = Counter()
 
     def add(self, truth: Mask, predicted: Mask, origin: tuple[int, int] = (0, 0)) -> None:
@@ -122,7 +122,7 @@ class ObjectMatcher:
         return hits, set(found), set(true)
 
 
-class _Objects:
+class JoinedObjects:
     """Connected pixels of parts, joined where parts touch."""
 
     def __init__(self) -> None:
@@ -132,6 +132,7 @@ class _Objects:
         self._rim: dict[tuple[int, int], int] = {}
 
     def root(self, label: int) -> int:
+        """Return the least label of the object that a label belongs to; 0 is no object."""
         while self._parent[label] != label:
             self._parent[label] = self._parent[self._parent[label]]
             label = self._parent[label]

@@ -42,9 +42,22 @@ def test_it_agrees_with_the_figures_of_a_whole_picture(case, part_px):
     assert found.iou[0].value == pytest.approx(whole.iou.value)
     assert found.dice[0].value == pytest.approx(whole.dice.value)
     assert found.iou[0].low < found.iou[0].value < found.iou[0].high
-    if part_px == 2048:
-        assert found.pieces_per_mm2[0].value == pytest.approx(whole.components_per_mm2.value)
-        assert found.summary()["masked_iou_disc"] == found.iou[0].value
+    assert found.pieces_per_mm2[0].value == pytest.approx(whole.components_per_mm2.value)
+    assert found.summary()["masked_iou_disc"] == found.iou[0].value
+
+
+@pytest.mark.parametrize("part_px", [16, 32, 48])
+def test_pieces_that_cross_the_borders_of_parts_count_once(part_px):
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(150) < 70, 1, 2)[None].repeat(120, 0).astype(np.uint8)
+    predicted = np.where(rng.random((120, 150)) < 0.35, 1, 2)
+    predicted[10:100, 10:140] = 2
+    predicted[12:14, 12:130] = predicted[12:90, 128:130] = predicted[88:90, 40:130] = 1  # a hook over parts
+    percent = np.stack([np.where(predicted == k, 80, 20) for k in (1, 2)]).astype(np.uint8)
+    found = score(truth, percent, part_px=part_px)
+    for k in (1, 2):
+        whole = masked_counts(truth == k, predicted == k, MPP, 12.0)
+        assert found.pieces_per_mm2[k - 1].value == pytest.approx(whole[3] / whole[4]), k
 
 
 def test_pixels_without_a_reference_count_nowhere(case):
