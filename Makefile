@@ -4,13 +4,14 @@
 #   make hostile 10,000 damaged files for every reader (about an hour)
 #   make faults   50 kills, stops, and full disks for every stage (about two hours)
 #   make lint     ruff, mypy, import contracts, budgets
+#   make docs     the documentation site, in site/
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
 
-.PHONY: demo test hostile faults lint format system-libraries clean
+.PHONY: demo test hostile faults docs lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -40,6 +41,10 @@ hostile: $(VENV)/.installed-test
 
 faults: $(VENV)/.installed-test
 	for fault in kill stop full clock; do $(BIN)/python tests/faults/campaign.py --fault $$fault || exit 1; done
+
+# The site, in site/; warnings are errors, and nothing is fetched.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

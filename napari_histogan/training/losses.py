@@ -53,8 +53,10 @@ def soft_dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor
     smooth
         Pixels added above and below the fraction line.
 
-    Reference: F. Milletari, N. Navab, S.-A. Ahmadi: "V-Net", 3DV 2016, section 3; here with
-    plain sums in the denominator.
+    References
+    ----------
+    F. Milletari, N. Navab, S.-A. Ahmadi: "V-Net", 3DV 2016, section 3; here with plain sums in the
+    denominator.
     """
     labelled = masks > 0
     truth = F.one_hot((masks - 1).clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
