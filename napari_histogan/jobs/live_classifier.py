@@ -37,7 +37,7 @@ from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredic
 from napari_histogan.models.stylegan2 import FeatureMap, Generator
 from napari_histogan.models.uncertainty import ensemble_statistics, image_uncertainty
 from napari_histogan.progress import QuietReporter
-from napari_histogan.training.feature_subspace import leading_directions
+from napari_histogan.training.feature_subspace import common_scale, leading_directions
 from napari_histogan.training.labelled_pixels import LabelledPixels, choose_pixels
 from napari_histogan.training.train_pixel_classifier import fit_pixel_classifier
 
@@ -239,9 +239,11 @@ class LiveClassifier:
     def _made(self, statistics: FeatureStatistics, rows: Tensor) -> _Space:
         """Return the space of these hypercolumns (P, C)."""
         device, layout = rows.device, statistics.layout
-        mean, std = statistics.mean().to(device), statistics.std().to(device)
+        mean = statistics.mean().to(device)
+        # One scale for all channels, and one for all directions: to blow up the weak ones, as the deviation
+        # of each would, teaches less.
+        std = common_scale(statistics.std().to(device))
         basis = leading_directions(rows, DIRECTIONS, lambda x: (x - mean) / std)
-        # One scale for all: to blow up the weak directions, as the deviation of each would, teaches less.
         spread = (((rows - mean) / std) @ basis).square().mean().sqrt()
         scale = spread.clamp(min=1e-6).expand(basis.shape[1]).clone()
         zeros = torch.zeros(basis.shape[1], device=device)

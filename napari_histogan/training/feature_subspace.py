@@ -72,6 +72,25 @@ def project_rows(x: Tensor, basis: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return out
 
 
+def common_scale(std: Tensor) -> Tensor:
+    """Return one deviation for all channels: the root of their mean variance.
+
+    A deviation of each channel's own would blow up channels that hardly vary, in which a net finds what sets
+    the painted images apart rather than the classes; see ``docs/experiments.md``.
+
+    Parameters
+    ----------
+    std
+        (C,) deviations of the channels.
+
+    Returns
+    -------
+    Tensor
+        (C,), all the same.
+    """
+    return std.square().mean().sqrt().expand(len(std))
+
+
 @torch.no_grad()
 def share_directions(net: PixelClassifier, x: Tensor, count: int, seed: int = 0) -> None:
     """Bring the first layers of all members down to a few directions that they share.

@@ -31,7 +31,7 @@ from napari_histogan.progress import Reporter
 from .checkpoint import CheckpointStore
 from .classifier_judgement import judge_images, validate_members
 from .feature_cache import FeatureCache
-from .feature_subspace import leading_directions, project_rows, share_directions
+from .feature_subspace import common_scale, leading_directions, project_rows, share_directions
 from .image_split import split_images
 from .labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels
 
@@ -303,17 +303,8 @@ def _start(
         net.load_state_dict(earlier.state_dict())
     elif spec.standardized:
         net.mean.copy_(pixels.mean)
-        net.std.copy_(pixels.std if spec.preset == "hdgan" else _common_scale(pixels.std))
+        net.std.copy_(pixels.std if spec.preset == "hdgan" else common_scale(pixels.std))
     return net
-
-
-def _common_scale(std: Tensor) -> Tensor:
-    """Return one deviation for all channels (C,): the root of their mean variance.
-
-    A deviation of each channel's own would blow up channels that hardly vary, in which a net finds what sets
-    the painted images apart rather than the classes; see ``docs/experiments.md``.
-    """
-    return std.square().mean().sqrt().expand(len(std))
 
 
 def _inputs(
