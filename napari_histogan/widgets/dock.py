@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedWidget, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_histogan.widgets.block_panel import BlockPanel
 from napari_histogan.widgets.correct_panel import CorrectPanel
@@ -22,6 +22,7 @@ from napari_histogan.widgets.slides_panel import SlidesPanel
 from napari_histogan.widgets.start_page import StartPage
 from napari_histogan.widgets.train_panel import TrainPanel
 from napari_histogan.widgets.weak_panel import WeakPanel
+from napari_histogan.widgets.wrapped_tabs import WrappedTabs
 
 PLUGIN = "napari-histogan"
 GALLERY = "Samples"
@@ -51,7 +52,7 @@ class HistoganDock(SessionView):
         self.samples, self.paint, self.train = SamplesPanel(), PaintPanel(), TrainPanel()
         self.slides, self.correct, self.blocks = SlidesPanel(), CorrectPanel(), BlockPanel()
         self.labels = WeakPanel()
-        self.tabs = QTabWidget()
+        self.tabs = WrappedTabs()
         for number, (panel, title) in enumerate(
             (
                 (self.samples, "Samples"),

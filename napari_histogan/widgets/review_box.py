@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGridLayout, QWidget
+from pathlib import Path
+
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QWidget
 from superqt import QLabeledSlider
 
+from napari_histogan.widgets.exporting import exporting_of
 from napari_histogan.widgets.objects_table import ObjectsTable
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -35,6 +38,10 @@ class ReviewBox(SessionView):
         )
         self.objects_button = self._button("Find objects  (B)", "B", self._find_objects)
         self.objects_button.setToolTip("Measure the objects of the class above the threshold (B)")
+        self.export_button = self._button("Export ...  (E)", "E", self._export)
+        self.export_button.setToolTip(
+            "Write what is above the threshold, of every class, as GeoJSON outlines for QuPath (E)"
+        )
         self.objects = ObjectsTable()
         self.objects.wanted.connect(self._show_object)
         self.objects.hide()
@@ -44,7 +51,7 @@ class ReviewBox(SessionView):
         layout.setContentsMargins(0, 0, 0, 0)
         buttons = (
             self.beside_button, self.outline_button, self.unsure_button,
-            self.suspect_button, self.objects_button,
+            self.suspect_button, self.objects_button, self.export_button,
         )  # fmt: skip
         for number, button in enumerate(buttons):
             layout.addWidget(button, number // 2, number % 2)
@@ -78,6 +85,18 @@ class ReviewBox(SessionView):
         if self.session is not None:
             self.session.told.emit("Looking for objects ...", "info")
             self.session.reviewing.find_objects(self.threshold.value() or 50)
+
+    def _export(self) -> None:
+        session = self.session
+        if session is None or session.slide_view.entry is None:
+            return
+        name = f"{session.slide_view.entry.name}.geojson"
+        chosen, _ = QFileDialog.getSaveFileName(self, "Export outlines", name, "GeoJSON (*.geojson)")
+        if chosen:
+            path = Path(chosen)
+            path = path if path.suffix else path.with_suffix(".geojson")
+            percent = self.threshold.value() or 50
+            session.attempt(lambda: exporting_of(session).export(path, percent))
 
     def _suspect(self, by: int) -> None:
         if self.session is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
 
 _REPAINT_MS = 250
+_MAKES_MAPS = ("predict_heatmap", "predict_patch_map")
 
 
 class SlideView(QObject):
@@ -52,6 +53,7 @@ class SlideView(QObject):
         self.threshold = 0
         self.opacity = 0.6
         self._top: Any = None
+        self._heat_was_visible = True
         self._growing = -1
         self._repaint = QTimer(self)
         self._repaint.setSingleShot(True)
@@ -96,17 +98,19 @@ class SlideView(QObject):
     def show(self) -> None:
         """Show the slide's layers instead of the samples'."""
         self._session.painting.hide()
-        for layer in (self.slide, self.heat):
-            if layer is not None:
-                layer.visible = True
-        self.outline.update()
-        if self.slide is not None:
+        if self.slide is not None and not self.slide.visible:
+            self.slide.visible = True
+            if self.heat is not None:
+                self.heat.visible = self._heat_was_visible
             self._session.viewer.reset_view(layers=[self.slide])
+        self.outline.update()
 
     def hide(self) -> None:
         """Hide the slide's layers."""
         self.beside.hide()
         self.outline.hide()
+        if self.heat is not None and self.slide is not None and self.slide.visible:
+            self._heat_was_visible = bool(self.heat.visible)
         for layer in (self.slide, self.heat):
             if layer is not None:
                 layer.visible = False
@@ -238,7 +242,7 @@ class SlideView(QObject):
     def _on_job_event(self, number: int, event: dict[str, Any]) -> None:
         """Follow the map that a job writes into its run folder over the shown slide."""
         record = self._session.jobs.records[number]
-        if event.get("kind") != "block" or self.entry is None or record.status.stage != "predict_heatmap":
+        if event.get("kind") != "block" or self.entry is None or record.status.stage not in _MAKES_MAPS:
             return
         if number != self._growing:
             store = record.run_dir / HEATMAP_STORE
@@ -269,7 +273,7 @@ class SlideView(QObject):
 
     def _on_job_ended(self, number: int) -> None:
         record = self._session.jobs.records[number]
-        if record.status.stage != "predict_heatmap" or self.entry is None:
+        if record.status.stage not in _MAKES_MAPS or self.entry is None:
             return
         if record.status.state == "done":
             newest = self.heatmaps()

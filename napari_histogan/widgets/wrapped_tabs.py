@@ -1,0 +1,106 @@
+"""Tabs whose titles wrap into rows, so that all are seen in a narrow dock."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+_STYLE = "QPushButton { padding: 4px 3px; }"
+
+
+class WrappedTabs(QWidget):
+    """Pages with titles in rows; Alt with a tab's number brings it to the front.
+
+    Parameters
+    ----------
+    per_row
+        How many titles stand in a row.
+
+    Signals
+    -------
+    currentChanged
+        Number of the page that came to the front.
+    """
+
+    currentChanged = Signal(int)  # noqa: N815 - as Qt's tabs call it
+
+    def __init__(self, per_row: int = 5, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._per_row = per_row
+        self._buttons: list[QPushButton] = []
+        self._group = QButtonGroup(self)
+        self._group.idClicked.connect(self.setCurrentIndex)
+        self._pages = QStackedWidget()
+        self._pages.currentChanged.connect(self._on_page)
+        self._rows = QVBoxLayout()
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setSpacing(2)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(self._rows)
+        layout.addWidget(self._pages, 1)
+
+    def addTab(self, page: QWidget, title: str) -> int:  # noqa: N802 - Qt's name
+        """Add a page; returns its number, from 0."""
+        number = self._pages.count()
+        button = QPushButton(title)
+        button.setCheckable(True)
+        button.setStyleSheet(_STYLE)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        if number < 9:
+            key = f"Alt+{number + 1}"
+            button.setToolTip(f"{title.lstrip('0123456789 ')} ({key})")
+            QShortcut(QKeySequence(key), self).activated.connect(button.click)
+        if number % self._per_row == 0:
+            row = QHBoxLayout()
+            row.setSpacing(2)
+            self._rows.addLayout(row)
+        else:
+            row = self._rows.itemAt(self._rows.count() - 1).layout()
+        row.addWidget(button)
+        self._group.addButton(button, number)
+        self._buttons.append(button)
+        self._pages.addWidget(page)
+        if number == 0:
+            button.setChecked(True)
+        return number
+
+    def button(self, number: int) -> QPushButton:
+        """Return the button of a page's title."""
+        return self._buttons[number]
+
+    def count(self) -> int:
+        """Return how many pages there are."""
+        return int(self._pages.count())
+
+    def widget(self, number: int) -> QWidget:
+        """Return a page."""
+        return self._pages.widget(number)
+
+    def tabText(self, number: int) -> str:  # noqa: N802 - Qt's name
+        """Return a page's title."""
+        return str(self.button(number).text())
+
+    def currentIndex(self) -> int:  # noqa: N802 - Qt's name
+        """Return the number of the page in front."""
+        return int(self._pages.currentIndex())
+
+    def setCurrentIndex(self, number: int) -> None:  # noqa: N802 - Qt's name
+        """Bring a page to the front."""
+        self._pages.setCurrentIndex(number)
+
+    def _on_page(self, number: int) -> None:
+        if 0 <= number < len(self._buttons):
+            self.button(number).setChecked(True)
+        self.currentChanged.emit(number)
