@@ -1,7 +1,8 @@
 """How much trainer and mapper of the training on slide labels slow each other down.
 
 In turns: the trainer alone (no maps while it trains), trainer and mapper side by side, and the tiling engine
-alone with the same net and slides.  One thread each, so that two cores serve both.
+alone with the same net and slides.  One thread each, so that two cores serve both.  "Per CPU second" counts
+only the time in which a thread had a core (on Linux): other programs that want the cores change it little.
 """
 
 from __future__ import annotations
@@ -40,15 +41,22 @@ class Stopwatch(QuietReporter):
     def __init__(self, run_dir: Path) -> None:
         super().__init__(run_dir)
         self.times: list[float] = []
+        self.cpu_times: list[float] = []
+        self.shares: list[float] = []
 
     def progress(self, done: float, total: float, unit: str = "", message: str = "") -> None:
         """Note the time of a step."""
         if message == _TRAINING:
             self.times.append(time.perf_counter())
+            self.cpu_times.append(time.thread_time())
 
-    def steps_per_second(self) -> float:
-        """Return the rate over the later four fifths."""
-        kept = self.times[len(self.times) // 5 :]
+    def metric(self, step: int, **values: float) -> None:
+        """Note the share of the time that the mapper takes."""
+        self.shares += [values["mapper_share"]] if "mapper_share" in values else []
+
+    def steps_per_second(self, cpu: bool = False) -> float:
+        """Return the rate over the later four fifths, by the clock or by the thread's time on a core."""
+        kept = (self.cpu_times if cpu else self.times)[len(self.times) // 5 :]
         return (len(kept) - 1) / (kept[-1] - kept[0])
 
 
@@ -57,11 +65,11 @@ class TimedMapper:
 
     def __init__(self, config: TrainWeaklyConfig) -> None:
         self.config, self.compute = config, resolve(config)
-        self.made: list[tuple[float, TilesSummary]] = []
+        self.made: list[tuple[float, float, TilesSummary]] = []
 
     def __call__(self, net, slide: WeakSlide, out: Path, reporter) -> None:
         """Write a map."""
-        end_of_start = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.thread_time()
         summary = write_slide_map(
             net,
             slide.reader,
@@ -73,12 +81,13 @@ class TimedMapper:
             compute=self.compute,
             tile_px=self.config.map_tile_px,
         )
-        self.made.append((end_of_start, summary))
+        self.made.append((begun, time.thread_time() - cpu, summary))
 
-    def windows_per_second(self, until: float = float("inf")) -> float:
+    def windows_per_second(self, until: float = float("inf"), cpu: bool = False) -> float:
         """Return the rate over all maps that were begun before a moment."""
-        kept = [summary for begun, summary in self.made if begun < until]
-        return sum(s.windows for s in kept) / max(sum(s.seconds for s in kept), 1e-9)
+        kept = [(on_core, summary) for begun, on_core, summary in self.made if begun < until]
+        seconds = sum(on_core if cpu else summary.seconds for on_core, summary in kept)
+        return sum(summary.windows for _, summary in kept) / max(seconds, 1e-9)
 
 
 def make_slides(folder: Path, count: int = 4) -> list[WeakSlide]:
@@ -106,40 +115,33 @@ def measure(options: argparse.Namespace) -> None:
     print(machine())
     torch.set_num_threads(1)
     given = {"steps": options.steps, "width": options.width, "depth": 3, "patch_px": 128, "batch": 8}
-    shared = {
-        **given,
-        "buffer": 32,
-        "pretrain_steps": 0,
-        "threads": 1,
-        "map_tile_px": 256,
-        "mapper_share": 1.0,
-    }
+    shared = {**given, "buffer": 32, "pretrain_steps": 0, "threads": 1, "map_tile_px": 256}
     alone, both = TrainWeaklyConfig(map_every=_NEVER, **shared), TrainWeaklyConfig(**shared)
-    found: dict[str, list[float]] = {name: [] for name in ("alone", "beside", "engine", "mapper")}
+    names = ("alone", "beside", "engine", "mapper")
+    found: dict[str, list[float]] = {name: [] for name in (*names, *(f"{name} CPU" for name in names))}
     with tempfile.TemporaryDirectory() as folder:
         slides = make_slides(Path(folder))
         net = WeakUNet(2, options.width, 3).eval()
         for turn in range(options.rounds):
-            found["alone"].append(train(slides, alone)[0].steps_per_second())
+            lone = train(slides, alone)[0]
             watch, mapper = train(slides, both)
-            found["beside"].append(watch.steps_per_second())
-            found["mapper"].append(mapper.windows_per_second(until=watch.times[-1]))
             engine = TimedMapper(both)
             for slide in slides:
                 with tempfile.TemporaryDirectory() as out:
                     engine(net, slide, Path(out) / "map.zarr", QuietReporter())
-            found["engine"].append(engine.windows_per_second())
-            last = {name: values[-1] for name, values in found.items()}
-            print(
-                f"round {turn}: trainer alone {last['alone']:.2f} steps/s, beside {last['beside']:.2f}; "
-                f"engine {last['engine']:.2f} windows/s, mapper {last['mapper']:.2f}",
-                flush=True,
-            )
-    pairs = {
-        "trainer beside the mapper": zip(found["beside"], found["alone"], strict=True),
-        "mapper beside the trainer": zip(found["mapper"], found["engine"], strict=True),
-    }
-    ratios = {name: median(a / b for a, b in each) for name, each in pairs.items()}
+            for cpu, mark in ((False, ""), (True, " CPU")):
+                found[f"alone{mark}"].append(lone.steps_per_second(cpu))
+                found[f"beside{mark}"].append(watch.steps_per_second(cpu))
+                found[f"mapper{mark}"].append(mapper.windows_per_second(watch.times[-1], cpu))
+                found[f"engine{mark}"].append(engine.windows_per_second(cpu=cpu))
+            told = "; ".join(f"{name} {values[-1]:.2f}" for name, values in found.items())
+            print(f"round {turn}, mapper at work {np.mean(watch.shares):.2f} of the time: {told}", flush=True)
+    ratios = {}
+    for mark, unit in (("", ""), (" CPU", " per CPU second")):
+        trainer = zip(found[f"beside{mark}"], found[f"alone{mark}"], strict=True)
+        maps = zip(found[f"mapper{mark}"], found[f"engine{mark}"], strict=True)
+        ratios[f"trainer beside the mapper{unit}"] = median(a / b for a, b in trainer)
+        ratios[f"mapper beside the trainer{unit}"] = median(a / b for a, b in maps)
     rates = {f"{name} per second": median(values) for name, values in found.items()}
     met = all(ratios[name] >= goal for name, goal in GOALS.items())
     finish("weak_supervision", ratios | rates, GOALS, met)

@@ -43,6 +43,13 @@ class TrainWeaklyConfig(StageConfig):
     beta_1: float = more(
         1.0, "Loss of the malign label; larger ignores more of the patches that are benign.", ge=0, le=1
     )
+    beta_rise: float = more(
+        0.5,
+        "Share of the steps over which beta_1 rises from 0, evenly; 0 has it from the first step. At beta_1 "
+        "near 1 a net that is not yet sure of anything learns next to nothing from malign slides.",
+        ge=0,
+        le=1,
+    )
     eta: float = more(
         50.0, "Share of a patch's pixels that makes it malign, the highest ones.", "%", gt=0, le=100
     )
@@ -65,8 +72,8 @@ class TrainWeaklyConfig(StageConfig):
     map_tile_px: int = more(512, "Side of the windows that maps are made of.", "px", ge=32, le=8192)
     mapper_share: float = more(
         0.0,
-        "Share of the time in which maps may be computed; 0 takes 1 where a second core or GPU is free, "
-        "else half.",
+        "Share of the time in which maps may be computed; 0 measures how much they slow the training, and "
+        "takes the largest share that leaves it three quarters of its speed.",
         ge=0,
         le=1,
     )

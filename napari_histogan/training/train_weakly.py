@@ -24,7 +24,7 @@ from napari_histogan.config.weak_labels import TrainWeaklyConfig
 from napari_histogan.errors import LabelError, NoTissue, SlideTooSmall, Stopped
 from napari_histogan.labels.beta import beta_1_for
 from napari_histogan.labels.slide_labels import BENIGN, MALIGN, UNKNOWN, require_both
-from napari_histogan.models.device import Compute, available_cores, resolve
+from napari_histogan.models.device import Compute, resolve
 from napari_histogan.models.segmenter import save_segmenter
 from napari_histogan.models.weak_unet import WeakUNet
 from napari_histogan.progress import Reporter
@@ -42,6 +42,7 @@ from napari_histogan.training.weak_maps import (
 )
 from napari_histogan.training.weak_patches import PatchBuffer, WeakBatch, changed
 from napari_histogan.training.weak_sampling import SlideChooser
+from napari_histogan.training.weak_sharing import TimeShare
 
 SCORES_FILE = "slides.json"
 _METRIC_EVERY = 20
@@ -65,8 +66,8 @@ def train_weakly(
         See :class:`TrainWeaklyConfig`.
     reporter
         Gets the metrics ``loss``, ``learning_rate``, ``staleness_mean`` and ``staleness_most`` (steps between
-        the weights that made a map and now), and the events ``map`` (a map was swapped in), ``staleness``
-        (steps by slide), and ``visits`` (slides in the order of their visits).
+        the weights that made a map and now), ``mapper_share`` (of the time), and the events ``map`` (a map
+        was swapped in), ``staleness`` (steps by slide), and ``visits`` (slides in the order of their visits).
     map_slide
         Makes the map of a slide; maps lie in ``run_dir/maps``.
 
@@ -169,17 +170,15 @@ class _WeakRun:
         ]
         labels = [bool(slides[k].malign) for k in self._numbers]
         self._malign = {k: int(malign) for k, malign in zip(self._numbers, labels, strict=True)}
-        self._beta = (config.beta_0, beta_1_of(config))
         self._chooser = SlideChooser(labels, config.every_epochs)
         self._store = MapStore(reporter.run_dir / "maps", slides, config.mpp, config.alpha)
         self._buffer = PatchBuffer(slides, self._numbers, self._store, self._chooser, config, _TRAINING)
         self._checkpoints = CheckpointStore(reporter.run_dir / "checkpoints")
         self._needed: list[list[int]] = []
         self._told = self._store.steps()
-        share = config.mapper_share or (1.0 if _has_room(compute) else 0.5)
-        self._mapper = Mapper(
-            fit.averaged, slides, self._numbers, self._store, map_slide, reporter.run_dir, share
-        )
+        self._share = TimeShare(config.mapper_share)
+        what = slides, self._numbers, self._store, map_slide, reporter.run_dir
+        self._mapper = Mapper(fit.averaged, *what, self._share)
 
     def go_on(self) -> None:
         """Restore the newest checkpoint, if there is one."""
@@ -212,7 +211,8 @@ class _WeakRun:
                 raise Stopped(f"stopped after {fit.step} of {config.steps} steps")
             if config.map_every and fit.step and fit.step % config.map_every == 0:
                 self._map_all(self._numbers)
-            self._step()
+            with self._share.step():
+                self._step()
             if self._mapper.error is not None:
                 self._save()
                 raise self._mapper.error
@@ -239,9 +239,10 @@ class _WeakRun:
         config, fit = self._config, self._fit
         batch = _changed(self._buffer.batch(fit.step, self._compute.device), fit.step, config, _TRAINING)
         labels = torch.tensor([self._malign[place[0]] for place in batch.places], device=batch.valid.device)
+        beta = (config.beta_0, beta_1_at(config, fit.step))
         loss = fit.take_step(
             batch.pixels,
-            lambda x, logits: slide_label_losses(logits, batch.valid, labels, self._beta, config.eta),
+            lambda x, logits: slide_label_losses(logits, batch.valid, labels, beta, config.eta),
             _Namer(self._slides, batch),
         )
         self._reporter.progress(fit.step, config.steps, "steps", "Training on slide labels")
@@ -284,6 +285,8 @@ class _WeakRun:
         if stale:
             ages = list(stale.values())
             figures |= {"staleness_mean": float(np.mean(ages)), "staleness_most": float(max(ages))}
+        if self._mapper.is_alive():
+            figures["mapper_share"] = self._share.share
         self._reporter.metric(now, **figures)
         self._reporter.event("staleness", step=now, slides=stale)
         self._reporter.event("visits", step=now, slides=list(self._buffer.visited))
@@ -325,6 +328,17 @@ def beta_1_of(config: TrainWeaklyConfig) -> float:
     return float(np.clip(beta_1_for(config.gamma, config.accepted, 0.5, config.beta_0), 0, 1))
 
 
+def beta_1_at(config: TrainWeaklyConfig, step: int) -> float:
+    """Return beta_1 at a step: it rises evenly from 0 over the first ``beta_rise`` of the steps.
+
+    The gradient of a malign label on the malign logit is ``q^beta_1 (1 - q)``.  At beta_1 near 1 it goes to 0
+    with q, which is how the loss gives up on hopeless patches; but at the start every patch is hopeless.
+    Cross-entropy first sets malign apart, then the rest is given up.
+    """
+    rising = config.beta_rise * config.steps
+    return beta_1_of(config) * (min(1.0, step / rising) if rising else 1.0)
+
+
 def _changed(batch: WeakBatch, step: int, config: TrainWeaklyConfig, salt: int) -> WeakBatch:
     """Return a batch with its random changes, a function of seed and step."""
     if not config.augment:
@@ -358,13 +372,6 @@ class _Clock:
             return False
         self._since = time.monotonic()
         return True
-
-
-def _has_room(compute: Compute) -> bool:
-    """Whether trainer and mapper each have a core, or a GPU."""
-    if compute.device.type == "cuda":
-        return torch.cuda.device_count() > 1
-    return compute.device.type == "cpu" and available_cores() > compute.threads
 
 
 def _require_usable(slides: Sequence[WeakSlide], config: TrainWeaklyConfig) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.tissue import TissueMask
 from napari_histogan.slides.zarr_pyramid import open_pyramid
 from napari_histogan.training.weak_sampling import PlaceSampler
+from napari_histogan.training.weak_sharing import TimeShare
 
 MOST_CELLS = 1_000_000
 """Places are drawn on the finest level of a map that has no more cells: at most 16 MB a slide."""
@@ -197,21 +197,16 @@ class MapReporter:
     stop
         Asks to stop.
     share
-        Largest share of the time in which to compute, in (0, 1].
+        Says when to pause; None never does.
     """
 
-    def __init__(self, run_dir: Path, stop: Callable[[], bool], share: float = 1.0) -> None:
+    def __init__(self, run_dir: Path, stop: Callable[[], bool], share: TimeShare | None = None) -> None:
         self.run_dir, self._stop, self._share = run_dir, stop, share
-        self._since = time.monotonic()
 
     def progress(self, done: float, total: float, unit: str = "", message: str = "") -> None:
-        """Pause for as long as keeps the share."""
-        busy = time.monotonic() - self._since
-        pause = busy * (1 / self._share - 1)
-        end = time.monotonic() + pause
-        while (left := end - time.monotonic()) > 0 and not self._stop():
-            time.sleep(min(left, _IDLE_S))
-        self._since = time.monotonic()
+        """Pause if it is time to."""
+        if self._share is not None:
+            self._share.rest(self._stop)
 
     def metric(self, step: int, **values: float) -> None:
         """Say nothing; the training tells of the whole map."""
@@ -254,13 +249,14 @@ class Mapper(threading.Thread):
         store: MapStore,
         map_slide: MapSlide,
         run_dir: Path,
-        share: float,
+        share: TimeShare,
     ) -> None:
         super().__init__(name="mapper", daemon=True)
         self._net = copy.deepcopy(net).eval().requires_grad_(False)
         self._slides, self._numbers = slides, numbers
         self._store, self._map_slide = store, map_slide
         self._ending = threading.Event()
+        self._share = share
         self._reporter = MapReporter(run_dir, self._ending.is_set, share)
         self._newest: tuple[int, dict[str, Tensor]] | None = None
         self.error: BaseException | None = None
@@ -285,9 +281,9 @@ class Mapper(threading.Thread):
                     self._ending.wait(_IDLE_S)
                     continue
                 self._net.load_state_dict(newest[1])
-                map_one(
-                    self._net, slide, newest[0], self._slides, self._store, self._map_slide, self._reporter
-                )
+                what = slide, newest[0], self._slides, self._store, self._map_slide
+                with self._share.working():
+                    map_one(self._net, *what, self._reporter)
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001 - raised again in the trainer's thread

@@ -16,7 +16,7 @@ from napari_histogan.models.segmenter import load_segmenter
 from napari_histogan.progress import QuietReporter
 from napari_histogan.slides.tissue import TissueMask
 from napari_histogan.training.checkpoint import CheckpointStore
-from napari_histogan.training.train_weakly import beta_1_of, train_weakly
+from napari_histogan.training.train_weakly import beta_1_at, beta_1_of, train_weakly
 from napari_histogan.training.weak_maps import MapStore, WeakSlide, malign_percent
 from napari_histogan.training.weak_patches import WeakBatch, bend, changed
 
@@ -67,6 +67,43 @@ def test_maps_come_in_while_training_runs_and_tell_their_age(tmp_path):
     for name in stale["slides"]:
         at = [-1, *(k for k, visited in enumerate(visits) if visited == name)]
         assert max(b - a for a, b in itertools.pairwise(at)) <= 2 * 4
+
+
+def test_every_map_is_made_anew_beside_the_training_and_places_follow_the_newest(tmp_path):
+    """The mapper runs beside (no map_every) and visits begin before, between, and after its maps."""
+    config, run = quick(steps=100_000), tmp_path / "run"
+
+    def renewed():
+        made = [event["slide"] for event in kinds(reporter, "map")]
+        return len(kinds(reporter, "staleness")) > 2 and min(made.count(f"slide{k}") for k in range(4)) >= 3
+
+    reporter = QuietReporter(run, renewed)
+    with pytest.raises(Stopped):
+        train_weakly(make_slides(tmp_path / "slides"), config, reporter, mapping(config))
+    newest = []
+    for name in (f"slide{k}" for k in range(4)):
+        steps = [event["made_with"] for event in kinds(reporter, "map") if event["slide"] == name]
+        assert steps == sorted(set(steps)), "a map never makes way for an older one"
+        newest.append(steps[-1])
+    assert max(age for event in kinds(reporter, "staleness") for age in event["slides"].values()) > 0
+    shares = [event["mapper_share"] for event in kinds(reporter, "metric") if "mapper_share" in event]
+    assert shares
+    assert all(0 < share < 1 for share in shares)
+    state = CheckpointStore(run / "checkpoints").load_latest().state
+    assert all(kept >= seen for kept, seen in zip(state["maps"], newest, strict=True))
+    store = MapStore(run / "maps", make_slides(tmp_path / "slides"), config.mpp, config.alpha)
+    store.restore(state["maps"])
+    for number, step in enumerate(state["maps"]):
+        percent, cell_px = malign_percent(store.latest[number].path)
+        assert store.latest[number].step == step
+        assert store.latest[number].error == pytest.approx(np.maximum(percent, 0.25).sum() / 100 * cell_px**2)
+
+
+def test_beta_1_rises_to_what_was_asked_for():
+    config = quick(steps=100, beta_1=0.8, beta_rise=0.5)
+    assert [beta_1_at(config, step) for step in (0, 25, 50, 99)] == pytest.approx([0, 0.4, 0.8, 0.8])
+    at_once = quick(steps=100, beta_1=0.8, beta_rise=0.0)
+    assert beta_1_at(at_once, 0) == 0.8
 
 
 @pytest.mark.parametrize("pretrain", [0, 3])
