@@ -16,6 +16,7 @@ from napari_histogan.config.block_labels import ImportBlockLabelsConfig, TrainSu
 from napari_histogan.config.segmentation import PredictHeatmapConfig
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.geometry import Region
+from napari_histogan.inference.block_match import write_matched
 from napari_histogan.inference.heatmap import predict_heatmap
 from napari_histogan.labels.block_files import (
     labels_of_scores,
@@ -35,7 +36,7 @@ from napari_histogan.labels.calibration import (
 )
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
-from napari_histogan.project.calibrations import Calibration, chosen_block_labels
+from napari_histogan.project.calibrations import Calibration, block_labels_on, chosen_block_labels
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.store import Project
 from napari_histogan.slides.ngff import channel_names, open_multiscale, scale_um
@@ -311,3 +312,68 @@ def _calibration(
         reporter.warn(f"fewer than {ENOUGH} blocks were estimated of: {', '.join(lacking)}")
     table.save(kept)
     return table, parents
+
+
+def agreeing_blocks(
+    project: Project, reporter: Reporter, net: Artifact, slide: str, reference: str
+) -> tuple[Artifact, BlockLabels, NDArray[np.float64]]:
+    """Return block labels of a slide that a heatmap shall agree with.
+
+    Parameters
+    ----------
+    project, reporter
+        A resumed run keeps the block labels that it began with.
+    net
+        The segmenter, with the calibration that it learned from.
+    slide, reference
+        Name of the slide; an id, or "newest".
+
+    Returns
+    -------
+    tuple
+        The artifact, the labels, and the shares ``(Z, K)`` of the net's classes by label value.
+
+    Raises
+    ------
+    LabelError
+        If the segmenter did not learn from blocks, or from other label values.
+    ArtifactMissing, ConfigError
+        As :func:`.calibrations.block_labels_on`.
+    """
+    path = net.path / TABLE_FILE
+    if not path.is_file():
+        raise LabelError(
+            f"{net.id} did not learn from blocks, and does not know what their labels say",
+            "a segmenter of histogan train-super-resolution",
+            "choose another segmenter, or leave blocks out",
+        )
+
+    def named() -> list[Artifact]:
+        return [block_labels_on(project, slide, reference)]
+
+    blocks = keep_inputs(project, reporter.run_dir, "block_labels", named)[0]
+    labels, table = BlockLabels.load(blocks.path), CalibrationTable.load(path)
+    used = [labels.values[z] for z in np.unique(labels.grid[labels.grid >= 0])]
+    if missing := [value for value in used if value not in table.values]:
+        raise LabelError(
+            f"{net.id} was not taught what blocks of the label value {missing[0]!r} hold",
+            "one of " + ", ".join(table.values),
+            "train on these block labels, or name others",
+        )
+    rows = [table.values.index(value) if value in table.values else 0 for value in labels.values]
+    return blocks, labels, table.eta[rows]
+
+
+def match_blocks(
+    heatmap: Path, labels: BlockLabels, shares: NDArray[np.float64], reporter: Reporter
+) -> tuple[Path, int]:
+    """Write a heatmap that agrees with block labels, below ``reporter.run_dir`` and under the same name.
+
+    Returns
+    -------
+    tuple of Path and int
+        The new heatmap, and how many blocks it agrees with.
+    """
+    out = reporter.run_dir / "matched" / heatmap.name
+    out.parent.mkdir(exist_ok=True)
+    return out, write_matched(heatmap, out, labels, shares, reporter)

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from napari_histogan import config as c
+from napari_histogan.block_inputs import agreeing_blocks, match_blocks
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideError
 from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
@@ -237,10 +238,14 @@ def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: 
     net = stage_input(project, reporter, config.segmenter, "segmenter")
     entry = project.slide(config.slide)
     out = reporter.run_dir / HEATMAP
+    found = agreeing_blocks(project, reporter, net, entry.name, config.blocks) if config.blocks else None
     with open_entry(entry) as slide:
         summary = run_segmenter(slide, net.path, config, reporter, out)
     require_unchanged(entry)
-    with project.new_artifact("heatmap", config, reporter, [net]) as draft:
+    if found is not None:
+        out, summary["matched_blocks"] = match_blocks(out, *found[1:], reporter)
+    parents = [net] if found is None else [net, found[0]]
+    with project.new_artifact("heatmap", config, reporter, parents) as draft:
         draft.take_whole(out)
         draft.summary.update(slide=entry.name, **summary)
     return draft.result

@@ -256,3 +256,42 @@ def test_a_slide_without_a_resolution_does_not_get_so_far(tmp_path, slide_and_di
     project = Project.create(tmp_path / "p2", classes=ClassTable.from_names(["disc", "ground"]))
     with pytest.raises(SlideHasNoMpp, match="does not say its resolution"):
         run(project, c.AddSlidesConfig(paths=(slide_and_discs[0],)))
+
+
+def test_a_heatmap_is_brought_into_agreement_with_the_blocks_of_its_slide(project, tmp_path, slide_and_discs):
+    shares = slide_and_discs[1]
+    blocks = run(project, c.ImportBlockLabelsConfig(path=labels_csv(tmp_path, shares), block_um=BLOCK_UM))
+    estimate(project, blocks, shares)
+    net = run(project, c.TrainSuperResolutionConfig(**QUICK))
+    config = c.PredictHeatmapConfig(threads=1, blocks="newest")
+    assert blocks.id in what_it_reads(project, config)
+    plain = run(project, c.PredictHeatmapConfig(threads=1))
+    reporter = QuietReporter(tmp_path / "run")
+    tied = run(project, config, reporter)
+    assert [parent.id for parent in tied.parents] == [net.id, blocks.id]
+    assert tied.summary["matched_blocks"] == 80
+    labels, table = BlockLabels.load(blocks.path), CalibrationTable.load(net.path / "calibration.json")
+    wanted = table.eta[[table.values.index(labels.values[z]) for z in labels.grid.ravel()], 0].reshape(8, 10)
+
+    def wrong(artifact):
+        percent = np.asarray(open_pyramid(artifact.path / "heatmap.zarr").levels[0])
+        np.testing.assert_allclose(percent.sum(axis=0), 100, atol=1)
+        means = percent[0].reshape(8, SIDE, 10, SIDE).mean(axis=(1, 3)) / 100
+        return np.abs(means - wanted).mean()
+
+    assert wrong(tied) < 0.12 < wrong(plain)
+
+
+def test_a_map_agrees_only_with_what_its_net_was_taught(project, tmp_path, slide_and_discs):
+    shares = slide_and_discs[1]
+    blocks = run(project, c.ImportBlockLabelsConfig(path=labels_csv(tmp_path, shares), block_um=BLOCK_UM))
+    estimate(project, blocks, shares)
+    run(project, c.TrainSuperResolutionConfig(**QUICK))
+    other = tmp_path / "other.csv"
+    other.write_text("row,column,label\n0,0,low\n0,1,rare\n", encoding="utf-8")
+    run(project, c.ImportBlockLabelsConfig(path=other, block_um=BLOCK_UM))
+    with pytest.raises(LabelError, match="not taught what blocks of the label value 'rare'"):
+        run(project, c.PredictHeatmapConfig(threads=1, blocks="newest"))
+    run(project, c.PredictHeatmapConfig(threads=1, blocks=blocks.id))
+    with pytest.raises(ArtifactMissing):
+        run(project, c.PredictHeatmapConfig(threads=1, blocks="block_labels/0099"))

@@ -164,6 +164,11 @@ class PredictHeatmapConfig(StageConfig):
     batch: int = more(4, "Windows per pass.", "windows", ge=1, le=1024)
     tissue_only: bool = more(False, "Skip windows without tissue.")
     flips: bool = more(False, "Average over the four mirror images.")
+    blocks: str = more(
+        "",
+        'Block labels of the slide that the map is brought into agreement with, or "newest"; for a segmenter '
+        "that learned from blocks, and knows what their labels say. Empty leaves the map as it is.",
+    )
     accept_far_mpp: bool = more(
         False, "Take a slide whose resolution is more than 4 times from the segmenter's."
     )

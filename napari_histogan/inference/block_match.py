@@ -12,10 +12,16 @@ distribution least (in the sense of Kullback and Leibler) for given means.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_histogan.errors import LabelError
+from napari_histogan.errors import LabelError, Stopped
+from napari_histogan.geometry import Region, Size, grid
+from napari_histogan.labels.block_labels import BlockLabels
+from napari_histogan.progress import Reporter
+from napari_histogan.slides.zarr_pyramid import PyramidReader, PyramidWriter, open_pyramid
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +30,10 @@ LEAST_SHARE = 0.01
 
 _LEAST_PROBABILITY = 0.0025
 _STEPS = 30
+_MOST_SIDE = 64
+"""A block's shift is found from a grid of at most so many pixels a side."""
+
+_PART_PX = 1024
 _LONGEST_STEP = 2.0
 _CLOSE = 1e-4
 
@@ -127,6 +137,98 @@ def matched(probabilities: Floats, grid: NDArray[np.int16], eta: Floats, block_p
             offsets[row, column] = matching_offsets(block, eta[None, grid[row, column]])[0]
     ys, xs = ((np.arange(side) + 0.5) / block_px for side in (height, width))
     return shifted(probabilities, spread(offsets, ys, xs))
+
+
+def write_matched(source: Path, out: Path, labels: BlockLabels, eta: Floats, reporter: Reporter) -> int:
+    """Write a heatmap that agrees with its slide's blocks, part by part.
+
+    Places where the heatmap holds nothing (0 for all classes) stay so, and count in no block.
+
+    Parameters
+    ----------
+    source
+        A whole heatmap: uint8 percent, one channel a class.
+    out
+        The pyramid to write; what is there is completed.
+    labels
+        Of the same slide.
+    eta
+        ``(Z, K)``: shares of the heatmap's classes by the values of ``labels``.
+    reporter
+        Told of parts, and asked whether to stop.
+
+    Returns
+    -------
+    int
+        Blocks that were matched.
+
+    Raises
+    ------
+    Stopped
+        If the reporter asked for it; parts that are done stay.
+    StorageError
+        If the map cannot be written.
+    """
+    heatmap = open_pyramid(source)
+    block_px = labels.block_um / heatmap.mpp
+    offsets = np.zeros((*labels.grid.shape, len(heatmap.channels)))
+    places = np.argwhere(labels.grid >= 0).tolist()
+    for done, (row, column) in enumerate(places):
+        if done % 100 == 0:
+            _check(reporter, done, len(places), "blocks", "Comparing with the blocks")
+        pixels = _block_pixels(heatmap, row, column, block_px)
+        if pixels.shape[1]:
+            offsets[row, column] = matching_offsets(pixels[None], eta[None, labels.grid[row, column]])[0]
+    writer = PyramidWriter(out, heatmap.size, heatmap.channels, np.uint8, mpp=heatmap.mpp)
+    try:
+        parts = list(grid(heatmap.size, Size(_PART_PX, _PART_PX)))
+        for done, part in enumerate(parts):
+            _check(reporter, done, len(parts), "parts", "Matching the map to the blocks")
+            if not writer.done(part):
+                writer.write(part, _matched_part(_percent(heatmap, part), part, offsets, block_px))
+    finally:
+        writer.close()
+    return len(places)
+
+
+def _matched_part(
+    percent: NDArray[np.uint8], part: Region, offsets: Floats, block_px: float
+) -> NDArray[np.uint8]:
+    """Return a part's percent ``(K, h, w)``, shifted."""
+    ys = (part.y + np.arange(part.height) + 0.5) / block_px
+    xs = (part.x + np.arange(part.width) + 0.5) / block_px
+    tied = shifted(percent / 100, spread(offsets, ys, xs))
+    made: NDArray[np.uint8] = np.rint(100 * np.where(percent.any(axis=0), tied, 0)).astype(np.uint8)
+    return made
+
+
+def _block_pixels(heatmap: PyramidReader, row: int, column: int, block_px: float) -> Floats:
+    """Return the probabilities ``(K, n)`` of a block's pixels, as far as there are any."""
+    (y, y_end), (x, x_end) = (
+        (min(round(k * block_px), limit), min(round((k + 1) * block_px), limit))
+        for k, limit in zip((row, column), heatmap.size.shape, strict=True)
+    )
+    percent = _percent(heatmap, Region(y, x, y_end - y, x_end - x))
+    ys, xs = (
+        np.unique(np.linspace(0, n - 1, min(n, _MOST_SIDE)).astype(int)) if n > 0 else np.zeros(0, int)
+        for n in percent.shape[1:]
+    )
+    found = percent[:, ys][:, :, xs].reshape(len(percent), -1)
+    known: Floats = found[:, found.any(axis=0)] / 100
+    return known
+
+
+def _percent(heatmap: PyramidReader, region: Region) -> NDArray[np.uint8]:
+    """Return a region of all channels."""
+    level = heatmap.levels[0]
+    return np.asarray(level[:, region.slices[0], region.slices[1]], np.uint8)
+
+
+def _check(reporter: Reporter, done: int, total: int, unit: str, message: str) -> None:
+    """Tell how far the work is, and end it if that is asked for."""
+    reporter.progress(done, total, unit, message)
+    if reporter.should_stop():
+        raise Stopped(f"stopped after {done} of {total} {unit}")
 
 
 def _logs(probabilities: Floats, axis: int) -> Floats:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_histogan.errors import DAMAGE, ArtifactMissing, LabelError, ProjectDamaged, ProjectLocked
+from napari_histogan.errors import (
+    DAMAGE,
+    ArtifactMissing,
+    ConfigError,
+    LabelError,
+    ProjectDamaged,
+    ProjectLocked,
+)
 from napari_histogan.labels.block_labels import BlockLabels
 from napari_histogan.labels.calibration import check_shares, read_estimates
 from napari_histogan.project.artifacts import Artifact, Parent
@@ -213,3 +220,37 @@ def damaged_calibrations(project: Project) -> dict[str, list[str]]:
         except ProjectDamaged as error:
             found[calibration.id] = [error.found]
     return found
+
+
+def block_labels_on(project: Project, slide: str, reference: str) -> Artifact:
+    """Return the named block labels of a slide, or its newest.
+
+    Parameters
+    ----------
+    project, slide
+        The project, and the name of its slide.
+    reference
+        An id, or "newest".
+
+    Raises
+    ------
+    ArtifactMissing
+        If there are none.
+    ConfigError
+        If the named ones are another slide's.
+    """
+    if reference == "newest":
+        found = [a for a in chosen_block_labels(project, ()) if a.summary["slide"] == slide]
+        if not found:
+            raise ArtifactMissing(
+                f"there are no block labels of {slide}", "one set or more", "run histogan import-block-labels"
+            )
+        return found[0]
+    artifact = project.artifact(reference, "block_labels")
+    if artifact.summary["slide"] != slide:
+        raise ConfigError(
+            f"{artifact.id} are of the slide {artifact.summary['slide']}",
+            f"block labels of {slide}",
+            "name those of the slide, or newest",
+        )
+    return artifact

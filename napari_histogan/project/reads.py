@@ -11,7 +11,7 @@ from napari_histogan.config.training_sources import parse_source
 from napari_histogan.errors import ConfigError, LabelError
 from napari_histogan.labels.slide_labels import UNKNOWN, require_both
 from napari_histogan.project.artifacts import KINDS
-from napari_histogan.project.calibrations import chosen_block_labels
+from napari_histogan.project.calibrations import block_labels_on, chosen_block_labels
 from napari_histogan.project.compared_heatmaps import heatmaps_to_compare
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels
@@ -79,6 +79,9 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         reads += _sources(project, values["sources"])
     if config.stage == "import_block_labels":
         reads += _block_source(project, config)
+    if config.stage == "predict_heatmap" and values["blocks"]:
+        entry = project.slide(values["slide"])
+        reads.append(block_labels_on(project, entry.name, values["blocks"]).id)
     if config.stage == "evaluate":
         reads += [a.id for a in heatmaps_to_compare(project, values["heatmap"], values["reference"])]
     if config.stage == "train_weakly" and values["labels"] is None:

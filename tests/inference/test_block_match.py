@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_histogan.errors import LabelError
-from napari_histogan.inference.block_match import matched, matching_offsets, shifted, spread
+from napari_histogan.errors import LabelError, Stopped
+from napari_histogan.geometry import Size, grid
+from napari_histogan.inference.block_match import matched, matching_offsets, shifted, spread, write_matched
+from napari_histogan.labels.block_labels import BlockLabels
+from napari_histogan.progress import QuietReporter
+from napari_histogan.slides.zarr_pyramid import PyramidWriter, open_pyramid
 
 
 def softmax(logits, axis):
@@ -79,6 +83,33 @@ def test_a_disc_that_a_net_sees_in_the_wrong_brightness_is_found_with_its_blocks
     np.testing.assert_allclose(tied.sum(axis=0), 1)
     nothing = matched(np.stack([p, 1 - p]), np.full_like(grid, -1), eta, side)
     np.testing.assert_allclose(nothing[0], np.clip(p, 0.0025, 0.9975), atol=0.003)
+
+
+def test_a_heatmap_on_disk_gets_what_a_picture_gets_and_empty_places_stay(tmp_path):
+    rng = np.random.default_rng(5)
+    size, side = Size(1100, 1300), 100
+    coarse = rng.integers(5, 95, (22, 26))
+    malign = np.kron(coarse, np.ones((50, 50))).astype(np.uint8)
+    percent = np.stack([malign, 100 - malign])
+    percent[:, :100, :200] = 0
+    source = PyramidWriter(tmp_path / "a.zarr", size, ("x", "y"), np.uint8, mpp=2.0)
+    for part in grid(size, Size(512, 512)):
+        source.write(part, percent[(slice(None), *part.slices)])
+    labels = BlockLabels(("low", "high"), rng.integers(-1, 2, (11, 13)).astype(np.int16), 2.0 * side)
+    eta = np.array([[0.2, 0.8], [0.7, 0.3]])
+    reporter = QuietReporter(tmp_path)
+    count = write_matched(tmp_path / "a.zarr", tmp_path / "b.zarr", labels, eta, reporter)
+    assert count == (labels.grid >= 0).sum()
+    found = np.asarray(open_pyramid(tmp_path / "b.zarr").levels[0])
+    assert not found[:, :100, :200].any()
+    open_places = labels.grid.copy()
+    open_places[0, :2] = -1  # nothing is known of them
+    wanted = matched(percent / 100, open_places, eta, side)
+    np.testing.assert_allclose(found[:, 200:], 100 * wanted[:, 200:], atol=1.5)
+    with pytest.raises(Stopped):
+        write_matched(
+            tmp_path / "a.zarr", tmp_path / "c.zarr", labels, eta, QuietReporter(tmp_path, lambda: True)
+        )
 
 
 def test_blocks_that_the_edge_cuts_are_matched_by_what_is_there():
