@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -30,18 +26,18 @@ from napari_histogan.widgets.block_table import BlockTable
 from napari_histogan.widgets.block_view import BlockView, block_view_of
 from napari_histogan.widgets.calibration_panel import CalibrationPanel
 from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
+from napari_histogan.widgets.file_drop import FileDropView
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import last_values
 
 
-class BlockPanel(SessionView):
+class BlockPanel(FileDropView):
     """From coarse labels of blocks to a mask with sharp edges."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setAcceptDrops(True)
         self.queue: BlockQueue | None = None
         self.view: BlockView | None = None
         self._front = False
@@ -96,14 +92,7 @@ class BlockPanel(SessionView):
         ):  # fmt: skip
             layout.addWidget(part)
         layout.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(body)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
+        self.lay_out_scrolled(body)
         self.calibration.hide()
 
     def attach(self, session: Session) -> None:
@@ -139,21 +128,9 @@ class BlockPanel(SessionView):
         self._front = enabled
         self.calibration.set_keys_enabled(enabled and self.estimating)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        if event.mimeData().hasUrls():
-            event.acceptProposedAction()
-
-    def dragMoveEvent(self, event: QDragMoveEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+    def take_files(self, paths: list[Path]) -> None:
         """Offer the first of the dropped files."""
-        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-        event.acceptProposedAction()
-        if paths:
-            self.importing.offer(paths[0])
+        self.importing.offer(paths[0])
 
     # Estimating
 
@@ -233,7 +210,8 @@ class BlockPanel(SessionView):
             return
         values = last_values(session.project, "predict_heatmap")
         self._end_estimating()
-        session.run(config, PredictHeatmapConfig(**{**values, "slide": queue.slide.name}))
+        agreeing = {"slide": queue.slide.name, "blocks": "newest"}
+        session.run(config, PredictHeatmapConfig(**{**values, **agreeing}))
 
     # Showing
 

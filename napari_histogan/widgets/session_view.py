@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_histogan.widgets.session import Session
 
@@ -65,6 +65,18 @@ class SessionView(QWidget):
         """Let the view's keys act; called when its tab comes to the front or goes."""
         for shortcut in self._keys:
             shortcut.setEnabled(enabled)
+
+    def lay_out_scrolled(self, body: QWidget) -> QScrollArea:
+        """Lay out what the view shows, so that it scrolls where the window is low."""
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(body)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        return area
 
     def _button(self, text: str, key: str, slot: Callable[..., Any], checkable: bool = False) -> QPushButton:
         """Make a button that never takes the focus, and its key, which is off at first."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QIcon, QPixmap
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -26,22 +26,21 @@ from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
+from napari_histogan.widgets.file_drop import FileDropView
 from napari_histogan.widgets.net_versions import net_in_use
 from napari_histogan.widgets.pictures import swatch
 from napari_histogan.widgets.review_box import ReviewBox
 from napari_histogan.widgets.session import Session
-from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import last_values
 
 _ICON = QSize(72, 56)
 
 
-class SlidesPanel(SessionView):
+class SlidesPanel(FileDropView):
     """Slides with thumbnails, and the heatmap over the open one."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setAcceptDrops(True)
         self.words = QLabel("Drop slides here, or add them.")
         self.words.setWordWrap(True)
         self.list = QListWidget()
@@ -172,21 +171,9 @@ class SlidesPanel(SessionView):
             return False
         return session.attempt(lambda: session.slide_view.open(name))
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        if event.mimeData().hasUrls():
-            event.acceptProposedAction()
-
-    def dragMoveEvent(self, event: QDragMoveEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+    def take_files(self, paths: list[Path]) -> None:
         """Add the dropped files."""
-        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-        event.acceptProposedAction()
-        if paths:
-            self.add(paths)
+        self.add(paths)
 
     def _ask_mpp(self, path: Path) -> float | None:
         text = (

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QPixmap
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -28,9 +26,9 @@ from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.slide_labels import has_both, set_slide_labels, slide_labels
 from napari_histogan.widgets.beta_calculator import BetaCalculator
 from napari_histogan.widgets.config_form import ConfigForm
+from napari_histogan.widgets.file_drop import FileDropView
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.session import Session
-from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.slide_table import SlideTable
 from napari_histogan.widgets.stage_forms import last_values
 from napari_histogan.widgets.training_maps import STAGE, TrainingMaps, training_maps_of
@@ -41,12 +39,11 @@ _KEYS = {BENIGN: "B", MALIGN: "M", UNKNOWN: "U"}
 _PLOT_PX = 320
 
 
-class WeakPanel(SessionView):
+class WeakPanel(FileDropView):
     """From labels of whole slides to a map of malign tissue."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setAcceptDrops(True)
         self.maps: TrainingMaps | None = None
         self._front = False
         self.words = QLabel()
@@ -106,14 +103,7 @@ class WeakPanel(SessionView):
             plot.setAlignment(Qt.AlignmentFlag.AlignCenter)
             layout.addWidget(plot)
         layout.addStretch(1)
-        self.area = area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(body)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
+        self.area = self.lay_out_scrolled(body)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -195,21 +185,9 @@ class WeakPanel(SessionView):
         session.artifacts_changed.emit()
         return taken
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        if event.mimeData().hasUrls():
-            event.acceptProposedAction()
-
-    def dragMoveEvent(self, event: QDragMoveEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept files."""
-        event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+    def take_files(self, paths: list[Path]) -> None:
         """Take the labels of the first dropped file."""
-        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-        event.acceptProposedAction()
-        if paths:
-            self.take_file(paths[0])
+        self.take_file(paths[0])
 
     def _labeler(self, label: str) -> Callable[[], None]:
         return lambda: self.label(label)
