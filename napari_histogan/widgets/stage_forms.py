@@ -11,6 +11,7 @@ from napari_histogan.project.store import Project
 REFERENCES = (
     "patches", "init", "generator", "samples", "pixel_classifier", "sources", "segmenter", "slide",
     "slides", "heatmap", "regions", "paths", "path", "mpp", "places", "checkpoint", "first", "second",
+    "blocks",
 )  # fmt: skip
 """Fields that name other things; they are not taken over from an earlier run."""
 
