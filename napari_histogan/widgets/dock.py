@@ -13,6 +13,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedWidget, QVB
 from napari_histogan.widgets.block_panel import BlockPanel
 from napari_histogan.widgets.correct_panel import CorrectPanel
 from napari_histogan.widgets.demo_project import start_demo
+from napari_histogan.widgets.gallery import GalleryDock
+from napari_histogan.widgets.guide import GuideBox
 from napari_histogan.widgets.paint_panel import PaintPanel
 from napari_histogan.widgets.project_header import ProjectHeader
 from napari_histogan.widgets.samples_panel import SamplesPanel
@@ -67,10 +69,12 @@ class HistoganDock(SessionView):
         ):
             self.tabs.addTab(panel, f"{number} {title}")
         self.tabs.currentChanged.connect(self._on_tab)
+        self.guide = self._make_guide()
         work = QWidget()
         inner = QVBoxLayout(work)
         inner.setContentsMargins(0, 0, 0, 0)
         inner.addWidget(self.header)
+        inner.addWidget(self.guide)
         inner.addWidget(self.tabs, 1)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.start_page)
@@ -85,6 +89,21 @@ class HistoganDock(SessionView):
         self.header.action_wanted.connect(self.do)
         self.header.close_wanted.connect(self._close_project)
         self.bind_session(napari_viewer)
+
+    def _make_guide(self) -> GuideBox:
+        """Make the guide, and tell it what it can point at."""
+        guide = GuideBox(
+            {
+                "open": lambda: self.window().findChild(GalleryDock),
+                "paint": lambda: self.paint.classes,
+                "predict": lambda: self.paint.uncertainty_button,
+                "map": lambda: self.slides.run_button,
+                "correct": lambda: self.correct.place_button,
+            }
+        )
+        guide.shown_changed.connect(self.header.guide_button.setChecked)
+        self.header.guide_wanted.connect(guide.toggle)
+        return guide
 
     def _make_message(self) -> QWidget:
         """Make the bar that says what went wrong or well, with a button that hides it."""
@@ -129,6 +148,7 @@ class HistoganDock(SessionView):
     def _views(self) -> tuple[SessionView, ...]:
         return (
             self.header,
+            self.guide,
             self.samples,
             self.paint,
             self.train,

@@ -9,7 +9,7 @@ from napari_histogan.widgets.class_table import ClassTableWidget
 from napari_histogan.widgets.mask_history import MaskHistoryButton
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
-from napari_histogan.widgets.tool_bar import ToolBar
+from napari_histogan.widgets.tool_bar import COMPACT, ToolBar
 
 _OPACITIES = (0.9, 0.6, 0.35, 0.15)
 """Of the paint, by the key that makes it fainter."""
@@ -43,7 +43,7 @@ class PaintPanel(SessionView):
         self.uncertainty_button.setToolTip("Show where the ensemble disagrees (U)")
         self.outline_button = self._button("Outlines  (O)", "O", self._toggle_outline, True)
         self.outline_button.setToolTip("Show paint and prediction as outlines, or as areas (O)")
-        self.alone_button = self._button("Picture alone  (Q)", "Q", self._toggle_alone, True)
+        self.alone_button = self._button("Alone  (Q)", "Q", self._toggle_alone, True)
         self.alone_button.setToolTip("Hide everything that lies over the picture, or show it again (Q)")
         self.fainter_button = self._button("Fainter  (W)", "W", self._fade)
         self.fainter_button.setToolTip(
@@ -73,6 +73,8 @@ class PaintPanel(SessionView):
         look = QHBoxLayout()
         for button in (self.outline_button, self.alone_button, self.fainter_button):
             look.addWidget(button)
+        for button in (self.prediction_button, self.uncertainty_button, self.history):
+            button.setStyleSheet(COMPACT)
         layout.addLayout(look)
         layout.addWidget(self.take_button)
         keep = QHBoxLayout()

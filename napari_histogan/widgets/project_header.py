@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
@@ -27,10 +27,13 @@ class ProjectHeader(SessionView):
         Name of the next step's action; see :class:`napari_histogan.widgets.overview.NextStep`.
     close_wanted
         Back to the start page.
+    guide_wanted
+        Show or hide the guide.
     """
 
     action_wanted = Signal(str)
     close_wanted = Signal()
+    guide_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,6 +43,12 @@ class ProjectHeader(SessionView):
         self.close_button = QPushButton("Projects")
         self.close_button.setToolTip("Back to the list of projects; jobs go on")
         self.close_button.clicked.connect(self.close_wanted.emit)
+        self.guide_button = QPushButton("Guide")
+        self.guide_button.setCheckable(True)
+        self.guide_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.guide_button.setToolTip("Show or hide the guide through the five first steps (Alt+G)")
+        self.guide_button.setShortcut("Alt+G")
+        self.guide_button.clicked.connect(lambda _on: self.guide_wanted.emit())
         self.steps = QLabel()
         self.steps.setWordWrap(True)
         self.next_button = QPushButton()
@@ -56,6 +65,7 @@ class ProjectHeader(SessionView):
         top = QHBoxLayout()
         top.addWidget(self.name, 1)
         top.addWidget(self.saved)
+        top.addWidget(self.guide_button)
         top.addWidget(self.close_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 0)

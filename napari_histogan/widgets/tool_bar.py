@@ -13,6 +13,8 @@ _TOOLS = (
     ("fill", "Fill", "F", "Fill a closed region"),
     ("polygon", "Polygon", "G", "Click corners; Enter or a double click closes"),
 )
+COMPACT = "QPushButton { padding: 4px 2px; }"
+"""For rows of buttons that a narrow dock must hold."""
 _ASSIST = ("assist", "Assist", "A", "Paint only where the prediction agrees with the chosen class")
 
 
@@ -47,6 +49,7 @@ class ToolBar(QWidget):
             button = QPushButton(f"{text} {key}")
             button.setCheckable(True)
             button.setToolTip(f"{tip} ({key})")
+            button.setStyleSheet(COMPACT)
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             button.clicked.connect(lambda _checked=False, tool=tool: self.tool_chosen.emit(tool))
             self._group.addButton(button, number)
