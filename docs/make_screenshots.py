@@ -1,8 +1,9 @@
 """Make the pictures of the docs: open a project and save every tab as a PNG.
 
-Usage: python docs/make_screenshots.py PROJECT [--out docs/images] [--size 1366x768] [--way blocks|labels]
+Usage: python docs/make_screenshots.py PROJECT [--out docs/images] [--size 1366x768] [--way WAY]
 
-The ways of block labels and of slide labels are shown with the projects of docs/make_example_projects.py.
+WAY is samples, blocks, labels, or patches; the last three are shown with the projects of
+docs/make_example_projects.py.
 
 Needs a display; without one: xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py PROJECT
 The project is only looked at: strokes are shown from its masks, nothing is started or saved.
@@ -11,7 +12,9 @@ The project is only looked at: strokes are shown from its masks, nothing is star
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -20,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 _SETTINGS = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)
 os.environ.setdefault("NAPARI_CONFIG", str(Path(_SETTINGS) / "settings.yaml"))
 os.environ["XDG_CONFIG_HOME"] = _SETTINGS  # no list of the user's recent projects in the pictures
 
 import napari
+import numpy as np
+from PIL import Image
 from qtpy.QtWidgets import QApplication, QDockWidget
 
+from napari_histogan.project.painted_pictures import PICTURES, picture_in
 from napari_histogan.widgets.dock import HistoganDock
 from napari_histogan.widgets.launch import open_dock
 
@@ -36,7 +43,7 @@ def main() -> int:
     parser.add_argument("project", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--size", default="1366x768", help="of the window in pixels")
-    parser.add_argument("--way", choices=("samples", "blocks", "labels"), default="samples")
+    parser.add_argument("--way", choices=("samples", "blocks", "labels", "patches"), default="samples")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     width, height = (int(side) for side in options.size.split("x"))
@@ -51,7 +58,8 @@ def main() -> int:
         sys.stderr.write(dock.message.text() + "\n")
         return 1
     viewer.window.resize(width, height)
-    {"samples": _tabs, "blocks": _blocks, "labels": _labels}[options.way](dock, viewer, save)
+    ways = {"samples": _tabs, "blocks": _blocks, "labels": _labels, "patches": _patches}
+    ways[options.way](dock, viewer, save)
     viewer.close()
     return 0
 
@@ -139,6 +147,33 @@ def _labels(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> Non
     bar = panel.area.verticalScrollBar()
     bar.setValue(bar.maximum())
     save("labels-result")
+
+
+def _patches(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
+    """Show a painted picture, then the samples and losses of its training, and its map."""
+    session, panel = dock.session, dock.patches
+    folder = next(
+        path for path in sorted((session.project.root / PICTURES).iterdir()) if (path / "masks").is_dir()
+    )
+    viewer.open(picture_in(folder), plugin="napari")
+    dock.show_tab("patches")
+    _hide_gallery(dock)
+    _work(0.3)
+    panel.painting.new_labels()
+    with Image.open(folder / "masks" / f"{folder.name}.png") as mask:
+        panel.painting.paint.data = np.asarray(mask)
+    panel.mpp.setText("1")
+    viewer.reset_view()
+    dock.message_bar.hide()
+    _work(0.5)
+    save("patches")
+    panel.jobs.show_job(session.jobs.newest("train_patch_gan").number)
+    panel.maps.expect(panel.painting.picture, folder.name)
+    panel.maps.show(folder.name)
+    _work(0.5)
+    bar = panel.area.verticalScrollBar()
+    bar.setValue(panel.map_button.y() - 4)
+    save("patches-map")
 
 
 def _hide_gallery(dock: HistoganDock) -> None:

@@ -7,10 +7,12 @@ line and the dock read that file.  The library itself never prints.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -55,19 +57,26 @@ class Reporter(Protocol):
         """Whether the stage should finish its step, save its state, and raise ``Stopped``."""
 
 
+def _temporary_folder() -> Path:
+    """Make a folder that goes when Python ends; until then, results may be read from it."""
+    folder = tempfile.mkdtemp(prefix="histogan-run-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 class QuietReporter:
     """A reporter that keeps its events in memory; for library use and tests.
 
     Parameters
     ----------
     run_dir
-        Where checkpoints and previews go; a temporary folder if not given.
+        Where checkpoints and previews go; if not given, a temporary folder that goes when Python ends.
     stop_when
         Called by :meth:`should_stop`; None never stops.
     """
 
     def __init__(self, run_dir: Path | None = None, stop_when: Callable[[], bool] | None = None) -> None:
-        self.run_dir = Path(run_dir) if run_dir else Path(tempfile.mkdtemp(prefix="histogan-run-"))
+        self.run_dir = Path(run_dir) if run_dir else _temporary_folder()
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.events: list[dict[str, Any]] = []
         self._stop_when = stop_when

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="histogan-napari-")) / "settings.yaml")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-
 import pytest
+
+_SETTINGS = tempfile.mkdtemp(prefix="histogan-napari-")
+atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)
+os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS) / "settings.yaml")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 DEMO_DATA = Path(__file__).parents[1] / "napari_histogan" / "demo_data"
 
@@ -40,8 +44,6 @@ def tiny_project(tmp_path_factory, demo_slide):
 @pytest.fixture
 def tiny_project_copy(tiny_project, tmp_path):
     """A copy of the tiny project that a test may change."""
-    import shutil
-
     from napari_histogan.project.store import Project
 
     root = tmp_path / "project"
@@ -60,8 +62,6 @@ def painted_project(tmp_path_factory, demo_slide):
 @pytest.fixture
 def painted_project_copy(painted_project, tmp_path):
     """A copy of the painted project that a test may change."""
-    import shutil
-
     from napari_histogan.project.store import Project
 
     root = tmp_path / "painted"
