@@ -58,7 +58,6 @@ __all__ = [
     "load_samples",
     "noise_maps",
     "open_or_create",
-    "rank_informative",
     "rebuild",
     "sample",
     "styles",
@@ -344,51 +343,3 @@ def load_samples(folder: Path) -> Samples:
             f"{folder} holds {attributes['done']} of {len(w)} samples", "all of them", "resume the run"
         )
     return Samples(w, noise_seed, image, attributes, real, noise)
-
-
-def rank_informative(
-    uncertainty: NDArray[np.floating[Any]],
-    features: NDArray[np.floating[Any]],
-    k: int,
-    painted: NDArray[np.floating[Any]] | None = None,
-) -> NDArray[np.int64]:
-    """Choose what to paint next: samples that the ensemble is unsure of, no two alike.
-
-    Greedy: each choice has the largest product of its uncertainty and its distance to the nearest
-    sample that is chosen or painted already.
-
-    Parameters
-    ----------
-    uncertainty
-        (n,) of each sample of the pool, >= 0; see
-        :func:`~napari_histogan.models.uncertainty.image_uncertainty`.
-    features
-        (n, ...) what tells samples apart, such as their w.
-    k
-        How many to choose; at most n are.
-    painted
-        (p, ...) features of samples that are painted.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        (min(k, n),) indices into the pool, the most informative first.
-    """
-    flat = np.asarray(features, np.float64).reshape(len(features), -1)
-    others = np.empty(0) if painted is None else np.asarray(painted, np.float64)
-    others = others.reshape(-1, flat.shape[1])
-    scale = np.maximum(flat.std(axis=0), 1e-12)
-    flat, others = flat / scale, others / scale
-    distance = np.full(len(flat), np.inf)
-    for other in others:
-        distance = np.minimum(distance, np.linalg.norm(flat - other, axis=1))
-    chosen: list[int] = []
-    left = np.ones(len(flat), np.bool_)
-    for _ in range(min(k, len(flat))):
-        reach = np.where(np.isinf(distance), 1.0, distance)
-        score = np.where(left, np.asarray(uncertainty, np.float64) * reach, -1.0)
-        best = int(score.argmax())
-        chosen.append(best)
-        left[best] = False
-        distance = np.minimum(distance, np.linalg.norm(flat - flat[best], axis=1))
-    return np.array(chosen, np.int64)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_histogan.config import TrainPixelClassifierConfig
-from napari_histogan.inference.sampling import Samples, rank_informative
+from napari_histogan.inference.informative import rank_informative
+from napari_histogan.inference.sampling import Samples
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
 from napari_histogan.models.hypercolumn_projection import HypercolumnProjection

@@ -13,7 +13,6 @@ from napari_histogan.errors import ModelError, Stopped, StorageError
 from napari_histogan.inference.sampling import (
     draw_latents,
     load_samples,
-    rank_informative,
     rebuild,
     sample,
     to_uint8,
@@ -118,14 +117,3 @@ def test_a_damaged_store_is_refused(generator: Generator, tmp_path: Path) -> Non
     del zarr.open_group(str(folder / "samples.zarr"), mode="r+")["w"]
     with pytest.raises(StorageError, match="restore the folder"):
         load_samples(folder)
-
-
-def test_informative_samples_are_uncertain_and_unlike() -> None:
-    features = np.array([[0.0, 0.0], [0.01, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 5.0]])
-    uncertainty = np.array([1.0, 0.99, 0.6, 0.5, 0.0])
-    chosen = rank_informative(uncertainty, features, 3)
-    assert chosen[0] == 0
-    assert 1 not in chosen  # as uncertain as the first, but its twin
-    assert set(chosen) == {0, 2, 3}
-    assert len(rank_informative(uncertainty, features, 50)) == 5
-    assert rank_informative(uncertainty, features, 1, painted=features[:1])[0] != 0
