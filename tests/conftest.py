@@ -13,7 +13,7 @@ import pytest
 _SETTINGS = tempfile.mkdtemp(prefix="histogan-napari-")
 atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)
 os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS) / "settings.yaml")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 DEMO_DATA = Path(__file__).parents[1] / "napari_histogan" / "demo_data"
 
