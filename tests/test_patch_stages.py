@@ -16,9 +16,12 @@ from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.patch_gan_file import load_info
 from napari_histogan.pipeline import STAGE_FUNCTIONS
 from napari_histogan.progress import QuietReporter
+from napari_histogan.project.overview import overview
 from napari_histogan.project.reads import what_it_reads
 from napari_histogan.project.store import Project
 from napari_histogan.slides.zarr_pyramid import open_pyramid
+from napari_histogan.widgets.overview import next_step
+from napari_histogan.widgets.overview import overview as steps_of
 
 SIDE = 96
 TINY = {
@@ -102,11 +105,17 @@ def test_a_heatmap_is_judged_like_any_other(project, tmp_path):
     config = c.TrainPatchGanConfig(data=tmp_path / "data", adversarial=False, **TINY)
     assert what_it_reads(project, config) == [str(tmp_path / "data")]
     run(project, config)
+    assert overview(project).next_stage == "predict_patch_map"
+    assert next_step(project, steps_of(project)).title == "Map a picture ..."
     predict = c.PredictPatchMapConfig(stride=4, tile_px=128, threads=1)
     reads = what_it_reads(project, predict)
     assert reads[0] == project.artifacts("patch_classifier")[-1].id
     assert "p1" in reads[1]
     run(project, predict)
+    assert overview(project).next_stage == ""
+    assert next_step(project, steps_of(project)).title == "Look at the map ..."
+    run(project, config)
+    assert "is behind" in overview(project).next_step
     square = [[0, 0], [50, 0], [50, 50], [0, 50], [0, 0]]
     features = [
         {

@@ -16,10 +16,11 @@ from napari_histogan.project.store import Project
 
 PAINT = "paint"
 ESTIMATE = "estimate"
-BLOCKS, SLIDES = "blocks", "slides"
-"""The ways on which no generator is needed: from labels of blocks, and from labels of whole slides."""
+BLOCKS, SLIDES, PATCHES = "blocks", "slides", "patches"
+"""The ways on which no generator is needed: from labels of blocks, of whole slides, and of few pixels."""
 
 _ON_THE_OWN_WAY = ("segmenter", "heatmap")
+_MAPS_OF_PATCHES = "predict_patch_map"
 _FROM_COARSE = {"train_super_resolution": BLOCKS, "train_weakly": SLIDES}
 OPTIONAL = {"block_labels", "patch_classifier", "objects", "evaluation", "corrections", "study"}
 """Kinds that the flow goes on without."""
@@ -118,12 +119,12 @@ def _stay_behind(project: Project) -> str:
 
 
 def coarse_way(project: Project) -> str:
-    """Return the way of a project that has coarse labels and nothing of a generator; "" for any other.
+    """Return the way of a project that has few or coarse labels and nothing of a generator; "" for others.
 
     Returns
     -------
     str
-        :data:`BLOCKS`, :data:`SLIDES`, or "".
+        :data:`BLOCKS`, :data:`SLIDES`, :data:`PATCHES`, or "".
     """
     if any(project.artifacts(kind) for kind in ("patches", "generator", "samples", "dataset")):
         return ""
@@ -132,7 +133,9 @@ def coarse_way(project: Project) -> str:
         return _FROM_COARSE.get(nets[-1].stage, "")
     if project.artifacts("block_labels"):
         return BLOCKS
-    return SLIDES if has_both(slide_labels(project)) else ""
+    if has_both(slide_labels(project)):
+        return SLIDES
+    return PATCHES if project.artifacts("patch_classifier") else ""
 
 
 def wanting_estimates(project: Project) -> list[str]:
@@ -155,6 +158,8 @@ def wanting_estimates(project: Project) -> list[str]:
 
 def _next_of_coarse(project: Project, way: str, stages: list[StageState]) -> tuple[str, str]:
     """Return the next stage on the way from coarse labels to a heatmap."""
+    if way == PATCHES:
+        return _next_of_patches(project, stages)
     net = next(state for state in stages if state.kind == "segmenter")
     if not net.count and way == SLIDES:
         return "train_weakly", "Next: histogan train-weakly PROJECT"
@@ -171,6 +176,19 @@ def _next_of_coarse(project: Project, way: str, stages: list[StageState]) -> tup
             reason = f"{state.newest} is behind ({state.behind}): {verb}" if state.behind else f"Next: {verb}"
             return state.stage, reason
     return "", "Everything is up to date. Look at the heatmap and correct it: histogan open PROJECT"
+
+
+def _next_of_patches(project: Project, stages: list[StageState]) -> tuple[str, str]:
+    """Return the next stage of a project whose nets are patch classifiers."""
+    if not project.slides():
+        return "add_slides", "Add a picture or slide to map: histogan add-slides PROJECT --paths FILE"
+    heatmap = next(state for state in stages if state.kind == "heatmap")
+    verb = "histogan predict-patch-map PROJECT"
+    if heatmap.behind:
+        return _MAPS_OF_PATCHES, f"{heatmap.newest} is behind ({heatmap.behind}): {verb}"
+    if not heatmap.count:
+        return _MAPS_OF_PATCHES, f"Next: {verb}"
+    return "", "Everything is up to date. Look at the map: histogan open PROJECT"
 
 
 def _next(project: Project, stages: list[StageState]) -> tuple[str, str]:

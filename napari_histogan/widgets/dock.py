@@ -16,6 +16,7 @@ from napari_histogan.widgets.demo_project import start_demo
 from napari_histogan.widgets.gallery import GalleryDock
 from napari_histogan.widgets.guide import GuideBox
 from napari_histogan.widgets.paint_panel import PaintPanel
+from napari_histogan.widgets.patch_panel import PatchPanel
 from napari_histogan.widgets.project_header import ProjectHeader
 from napari_histogan.widgets.samples_panel import SamplesPanel
 from napari_histogan.widgets.session import Session
@@ -28,7 +29,7 @@ from napari_histogan.widgets.wrapped_tabs import WrappedTabs
 
 PLUGIN = "napari-histogan"
 GALLERY = "Samples"
-TABS = ("samples", "paint", "train", "slides", "correct", "blocks", "labels")
+TABS = ("samples", "paint", "train", "slides", "correct", "blocks", "labels", "patches")
 _COLORS = {"info": "#3c6e71", "warning": "#8a6d1f", "error": "#8c3b33"}
 _INFO_MS = 8000
 _DEMO_WAIT_S = 60.0
@@ -53,7 +54,7 @@ class HistoganDock(SessionView):
         self.header = ProjectHeader()
         self.samples, self.paint, self.train = SamplesPanel(), PaintPanel(), TrainPanel()
         self.slides, self.correct, self.blocks = SlidesPanel(), CorrectPanel(), BlockPanel()
-        self.labels = WeakPanel()
+        self.labels, self.patches = WeakPanel(), PatchPanel()
         self.tabs = WrappedTabs()
         for number, (panel, title) in enumerate(
             (
@@ -64,6 +65,7 @@ class HistoganDock(SessionView):
                 (self.correct, "Correct"),
                 (self.blocks, "Blocks"),
                 (self.labels, "Labels"),
+                (self.patches, "Patches"),
             ),
             1,
         ):
@@ -156,6 +158,7 @@ class HistoganDock(SessionView):
             self.correct,
             self.blocks,
             self.labels,
+            self.patches,
         )
 
     # What people ask for
@@ -229,7 +232,7 @@ class HistoganDock(SessionView):
             self.slides.run()
         elif action == "look":
             self.show_tab("correct")
-        elif action in ("show_blocks", "show_labels"):
+        elif action in ("show_blocks", "show_labels", "show_patches"):
             self.show_tab(action.removeprefix("show_"))
         elif action == "show_job":
             self.show_tab("train")
@@ -304,6 +307,7 @@ class HistoganDock(SessionView):
         self.correct.set_keys_enabled(name == "correct")
         self.blocks.set_keys_enabled(name == "blocks")
         self.labels.set_keys_enabled(name == "labels")
+        self.patches.set_keys_enabled(name == "patches")
         self.train.set_keys_enabled(name in ("paint", "train"))
 
 

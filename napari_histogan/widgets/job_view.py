@@ -38,11 +38,18 @@ _STATES = {
 
 
 class JobView(SessionView):
-    """Shows the newest job, or the one chosen from the list of jobs."""
+    """Shows the newest job, or the one chosen from the list of jobs.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    preview
+        Name of the pictures to show first of a job that draws several; "" shows those that came last.
+    """
+
+    def __init__(self, parent: QWidget | None = None, preview: str = "") -> None:
         super().__init__(parent)
         self._shown = -1
+        self._wanted_preview = preview
         self._shown_preview = ""
         self.chooser = QComboBox()
         self.chooser.setToolTip("The jobs of this project, newest first")
@@ -64,6 +71,10 @@ class JobView(SessionView):
         self.lines.setToolTip("Which numbers the curve shows")
         self.lines.currentTextChanged.connect(self._choose_lines)
         keep_narrow(self.lines)
+        self.pictures = QComboBox()
+        self.pictures.setToolTip("Which of the job's pictures is shown")
+        self.pictures.activated.connect(self._choose_preview)
+        keep_narrow(self.pictures)
         self.preview = QLabel()
         self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.preview.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -86,7 +97,9 @@ class JobView(SessionView):
         for part in (self.chooser, self.phase):
             layout.addWidget(part)
         layout.addLayout(buttons)
-        for part in (self.report, self.copy_button, self.lines, self.curve, self.preview, self.checkpoints):
+        for part in (self.report, self.copy_button, self.lines, self.curve):
+            layout.addWidget(part)
+        for part in (self.pictures, self.preview, self.checkpoints):
             layout.addWidget(part)
 
     def attach(self, session: Session) -> None:
@@ -160,6 +173,7 @@ class JobView(SessionView):
         can_resume = record is not None and record.status.state in ("stopped", "failed")
         self.resume_button.setVisible(can_resume and not getattr(record and record.status, "library", False))
         self.preview.setVisible(False)
+        self.pictures.setVisible(False)
         self.checkpoints.show_run(self.session, record)
         if record is None:
             return
@@ -192,7 +206,14 @@ class JobView(SessionView):
     def _update_preview(self, record: JobRecord) -> None:
         if not record.previews:
             return
-        path = str(record.run_dir / list(record.previews.values())[-1])
+        names = list(record.previews)
+        if [self.pictures.itemText(n) for n in range(self.pictures.count())] != names:
+            self.pictures.clear()
+            self.pictures.addItems(names)
+        shown = self._wanted_preview if self._wanted_preview in names else names[-1]
+        self.pictures.setCurrentText(shown)
+        self.pictures.setVisible(len(names) > 1)
+        path = str(record.run_dir / record.previews[shown])
         self.preview.setVisible(True)
         stamp = f"{path} {record.offset}"
         if stamp != self._shown_preview:
@@ -202,6 +223,10 @@ class JobView(SessionView):
                 side = min(_PREVIEW_PX, max(200, self.width() - 10))
                 ratio, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
                 self.preview.setPixmap(pixmap.scaled(side, side, ratio, smooth))
+
+    def _choose_preview(self, position: int) -> None:
+        self._wanted_preview = self.pictures.itemText(position)
+        self._update()
 
     def _fill_curve(self, record: JobRecord) -> None:
         """Draw points that are not drawn yet; another job begins anew."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_histogan.project.artifacts import Artifact
-from napari_histogan.project.overview import SLIDES, coarse_way, wanting_estimates
+from napari_histogan.project.overview import PATCHES, SLIDES, coarse_way, wanting_estimates
 from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.project.store import Project
 
@@ -136,7 +136,11 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
 
 
 def _next_of_coarse(project: Project, way: str, state: dict[str, StepState]) -> NextStep:
-    """Return what to do in a project that has labels of blocks or of slides, and no generator."""
+    """Return what to do in a project that has few or coarse labels, and no generator."""
+    if way == PATCHES:
+        if state["heatmap"] in ("missing", "stale"):
+            return NextStep("show_patches", "Map a picture ...", "The patch classifier is ready.")
+        return NextStep("show_patches", "Look at the map ...", "Paint more where it errs, and train again.")
     if corrections := uncounted_corrections(project):
         return _retraining(corrections)
     if state["segmenter"] == "missing" and way == SLIDES:
