@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import torch
 from napari_histogan.config import StageConfig
 from napari_histogan.errors import ConfigError
 
+NARROW = 16
+"""Below so many channels converting to bfloat16 costs more than its products save, on CPUs without AMX."""
 _NATIVE_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
@@ -77,6 +79,27 @@ def resolve(config: StageConfig) -> Compute:
         config.precision == "auto" and has_native_bfloat16(device)
     )
     return Compute(device, torch.bfloat16 if wants_bfloat16 else torch.float32, threads)
+
+
+def resolve_for_training(config: StageConfig, width: int) -> Compute:
+    """Decide as :func:`resolve` does, but with precision ``auto`` train narrow nets in float32.
+
+    Parameters
+    ----------
+    config
+        See :func:`resolve`.
+    width
+        Channels of the net's first layer; see :data:`NARROW`.
+
+    Raises
+    ------
+    ConfigError
+        If the device asked for is not there, or cannot do the precision.
+    """
+    compute = resolve(config)
+    if config.precision == "auto" and width < NARROW and not has_matrix_unit(compute.device):
+        return replace(compute, dtype=torch.float32)
+    return compute
 
 
 @cache

@@ -20,7 +20,7 @@ from torch import Tensor
 from napari_histogan.config.patch_gan import TrainPatchGanConfig
 from napari_histogan.errors import LabelError, Stopped
 from napari_histogan.labels.centers import Centers, Places
-from napari_histogan.models.device import resolve
+from napari_histogan.models.device import resolve_for_training
 from napari_histogan.models.patch_gan import PatchClassifier, PatchNetShape
 from napari_histogan.models.patch_gan_file import PatchClassifierInfo, save_patch_classifier
 from napari_histogan.models.segmenter import pixels_to_input
@@ -104,7 +104,7 @@ def train_patch_gan(
         If the reporter asked for it; the state is saved.
     """
     _require_a_batch(labels, config)
-    compute = resolve(config)
+    compute = resolve_for_training(config, config.width)
     state = new_state(shape_of(labels, config), config, compute)
     store = CheckpointStore(reporter.run_dir / "checkpoints")
     _go_on(state, store, labels)

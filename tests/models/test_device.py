@@ -7,7 +7,14 @@ import torch
 
 from napari_histogan.config import TrainSegmenterConfig
 from napari_histogan.errors import ConfigError
-from napari_histogan.models.device import available_cores, has_native_bfloat16, resolve
+from napari_histogan.models.device import (
+    NARROW,
+    available_cores,
+    has_matrix_unit,
+    has_native_bfloat16,
+    resolve,
+    resolve_for_training,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +40,15 @@ def test_precision_follows_the_hardware_unless_told() -> None:
     assert (auto.dtype == torch.bfloat16) == has_native_bfloat16()
     assert resolve(TrainSegmenterConfig(device="cpu", precision="float32")).dtype == torch.float32
     assert resolve(TrainSegmenterConfig(device="cpu", precision="bfloat16")).dtype == torch.bfloat16
+
+
+def test_narrow_nets_are_trained_in_float32_unless_told() -> None:
+    auto = TrainSegmenterConfig(device="cpu")
+    assert resolve_for_training(auto, NARROW) == resolve(auto)
+    narrow = resolve_for_training(auto, NARROW - 1)
+    assert narrow.dtype == (resolve(auto).dtype if has_matrix_unit() else torch.float32)
+    told = TrainSegmenterConfig(device="cpu", precision="bfloat16")
+    assert resolve_for_training(told, 1).dtype == torch.bfloat16
 
 
 def test_autocast_runs_convolutions_in_the_chosen_type() -> None:
