@@ -4,14 +4,17 @@
 #   make hostile 10,000 damaged files for every reader (about an hour)
 #   make faults   50 kills, stops, and full disks for every stage (about two hours)
 #   make lint     ruff, mypy, import contracts, budgets
-#   make docs     the documentation site, in site/
+#   make docs     the documentation site, in site/, after links and spelling were checked
+#   make check-docs   runs each command of the pages (about half an hour)
+#   make benchmarks   the short forms of the benchmarks, and a table of them (about 20 minutes)
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
+WORKERS ?= 2
 
-.PHONY: demo test hostile faults docs lint format system-libraries clean
+.PHONY: demo test hostile faults docs check-docs benchmarks lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -34,7 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/histogan demo
 
 test: $(VENV)/.installed-test system-libraries
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 hostile: $(VENV)/.installed-test
 	HISTOGAN_HOSTILE_COUNT=10000 $(BIN)/python -m pytest --timeout=0 tests/hostile
@@ -44,7 +47,16 @@ faults: $(VENV)/.installed-test
 
 # The site, in site/; warnings are errors, and nothing is fetched.
 docs: $(VENV)/.installed-test
+	$(BIN)/python scripts/check_docs.py --no-commands
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs each command of the pages as it is written, in fresh folders.
+check-docs: $(VENV)/.installed-test
+	$(BIN)/python scripts/check_docs.py
+
+# The short forms of all benchmarks that need no data from elsewhere, into docs/benchmarks.json and -table.md.
+benchmarks: $(VENV)/.installed-test
+	$(BIN)/python scripts/run_benchmarks.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
