@@ -105,7 +105,7 @@ class GalleryDock(SessionView):
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setMinimumHeight(_CELL + 44)
+        self.setMinimumHeight(_CELL + 20)
         self.model = GalleryModel(self)
         self.view = QListView()
         self.view.setModel(self.model)

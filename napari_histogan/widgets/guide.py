@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QRect, Qt, QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QRubberBand, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.document import read_document
@@ -155,10 +155,13 @@ class GuideBox(SessionView):
         session.tab_wanted.emit(step.tab)
         target = self._targets[step.name]()
         if target is not None and target.isVisible():
-            band = QRubberBand(QRubberBand.Shape.Rectangle, target)
-            band.setStyleSheet("border: 3px solid #e69f00; background: transparent;")
-            band.setGeometry(QRect(target.rect()))
+            band = QFrame(target)
+            band.setObjectName("here")
+            band.setStyleSheet("#here { border: 3px solid #e69f00; background: transparent; }")
+            band.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+            band.setGeometry(target.rect())
             band.show()
+            band.raise_()
             QTimer.singleShot(_FLASH_MS, band.deleteLater)
 
     def _set(self, wanted: bool) -> None:
