@@ -9,6 +9,8 @@ within one block of the true boundary, and by connected pieces per mm2.
   know the truth of the test pictures, which no net is told
 * intra, inter, intra+inter: super-resolution by the three count models
 * masks: the same net trained on every pixel, the ceiling
+* ... with its blocks: the map of that net, shifted until it agrees with the same block labels of the test
+  pictures, in whole percents as a heatmap keeps them
 
     python benchmarks/label_super_resolution.py --glas FOLDER [--quick] [--seeds 3] [--steps 600]
     python benchmarks/label_super_resolution.py --idc FOLDER [--figure FILE.png]   (real blocks)
@@ -37,6 +39,7 @@ from PIL import Image
 from napari_histogan.config import TrainSegmenterConfig
 from napari_histogan.config.block_labels import TEN_BINS, TrainSuperResolutionConfig
 from napari_histogan.evaluation.masked import MaskedScores, masked_counts, score_masked
+from napari_histogan.inference.block_match import matched
 from napari_histogan.labels.block_labels import bin_names, binned, block_means
 from napari_histogan.labels.calibration import CalibrationTable, table_of
 from napari_histogan.labels.classes import ClassTable
@@ -122,16 +125,32 @@ def probabilities(folder: Path, part: Part) -> list[NDArray[np.float64]]:
     return out
 
 
+def own_labels(gland: NDArray[np.bool_], side: int) -> NDArray[np.int16]:
+    """Return the bins of a picture's blocks; those at the edge are filled by repeating the last pixel."""
+    height, width = (-(-length // side) * side for length in gland.shape)
+    whole = np.pad(gland, ((0, height - gland.shape[0]), (0, width - gland.shape[1])), mode="edge")
+    return binned(100 * block_means(whole.astype(np.float64), side), TEN_BINS)
+
+
 def block_maps(part: Part, side: int, table: CalibrationTable, how: int) -> list[NDArray[np.float64]]:
     """Return the pictures' own block labels as gland shares of their bins, enlarged by OpenCV's ``how``."""
     out = []
     for gland in part.glands:
-        height, width = (-(-length // side) * side for length in gland.shape)
-        whole = np.pad(gland, ((0, height - gland.shape[0]), (0, width - gland.shape[1])), mode="edge")
-        labels = binned(100 * block_means(whole.astype(np.float64), side), TEN_BINS)
-        shares = table.eta[labels, 0].astype(np.float32)
-        large = cv2.resize(shares, (width, height), interpolation=how)
+        shares = table.eta[own_labels(gland, side), 0].astype(np.float32)
+        size = shares.shape[1] * side, shares.shape[0] * side
+        large = cv2.resize(shares, size, interpolation=how)
         out.append(np.asarray(large, np.float64)[: gland.shape[0], : gland.shape[1]])
+    return out
+
+
+def with_blocks(
+    part: Part, maps: Sequence[NDArray[np.float64]], side: int, table: CalibrationTable
+) -> list[NDArray[np.float64]]:
+    """Return gland probabilities brought into agreement with the pictures' own block labels."""
+    out = []
+    for gland, found in zip(part.glands, maps, strict=True):
+        both = np.rint(100 * np.stack([found, 1 - found])) / 100
+        out.append(matched(both, own_labels(gland, side), table.eta, side)[0])
     return out
 
 
@@ -159,7 +178,7 @@ def learn_masks(
         batch=settings["groups"] * settings["per_group"],
         width=settings["width"],
         depth=settings["depth"],
-        learning_rate=2e-3,
+        learning_rate=settings["learning_rate"],
         validate_every=settings["steps"],
         threads=settings["threads"],
     )
@@ -186,11 +205,13 @@ class Study:
             "groups": max(2, batch // 8 // (side // SIDES[0]) ** 2),
             "per_group": 8,
             "matching": options.matching,
+            "learning_rate": options.rate,
             "validate_every": 100,
             "patience": 0,
             "threads": options.threads,
         }
         counts = np.bincount(self.labels, minlength=10)
+        self.by_seed: dict[str, list[float]] = {}
         print(f"\nblocks of {side} px ({side * MPP:.0f} um): {len(self.labels)}, by bin {counts.tolist()}")
 
     def table(self, seed: int, count: int | None = 12, shift: float = 0.0) -> CalibrationTable:
@@ -199,14 +220,41 @@ class Study:
 
     def measure(self, name: str, seeds: int, maps: Callable[[int], Sequence[NDArray[np.float64]]]) -> float:
         """Measure one way with every seed, print a row, and return the mean masked IoU."""
-        scores = [judge(self.test, maps(seed), self.side) for seed in range(seeds)]
+        return self.row(name, [judge(self.test, maps(seed), self.side) for seed in range(seeds)])
+
+    def measure_net(
+        self,
+        name: str,
+        seeds: int,
+        maps: Callable[[int], Sequence[NDArray[np.float64]]],
+        **calibration: Any,
+    ) -> dict[str, float]:
+        """Measure a net alone, and with the test pictures' blocks; returns both masked IoUs by name."""
+        alone, helped = [], []
+        for seed in range(seeds):
+            found = maps(seed)
+            alone.append(judge(self.test, found, self.side))
+            tied = with_blocks(self.test, found, self.side, self.table(seed, **calibration))
+            helped.append(judge(self.test, tied, self.side))
+        self.paired(f"{name}, blocks bring", alone, helped)
+        return {name: self.row(name, alone), f"{name} with blocks": self.row(f"{name} with blocks", helped)}
+
+    def paired(self, name: str, before: list[MaskedScores], after: list[MaskedScores]) -> None:
+        """Print each seed's difference of two ways."""
+        gains = [b.iou.value - a.iou.value for a, b in zip(before, after, strict=True)]
+        print(f"  {name}: {', '.join(f'{gain:+.4f}' for gain in gains)} by seed", flush=True)
+
+    def row(self, name: str, scores: list[MaskedScores]) -> float:
+        """Print a row of all seeds, and return the mean masked IoU."""
+        seeds = len(scores)
+        self.by_seed[name] = [s.iou.value for s in scores]
         rows = np.array(
             [[s.iou.value, s.dice.value, s.mean_iou.value, s.components_per_mm2.value] for s in scores]
         )
         mean, sd = rows.mean(axis=0), rows.std(axis=0, ddof=1) if seeds > 1 else np.full(4, np.nan)
         interval = f"[{scores[0].iou.low:.3f}, {scores[0].iou.high:.3f}]"
         print(
-            f"  {name:22s} IoU {mean[0]:.4f} (sd {sd[0]:.4f}, over images {interval})  Dice {mean[1]:.4f}  "
+            f"  {name:24s} IoU {mean[0]:.4f} (sd {sd[0]:.4f}, over images {interval})  Dice {mean[1]:.4f}  "
             f"IoU per image {mean[2]:.4f}  pieces/mm2 {mean[3]:.1f}",
             flush=True,
         )
@@ -228,13 +276,13 @@ class Study:
             for name, how in (("nearest", cv2.INTER_NEAREST), ("bilinear", cv2.INTER_LINEAR))
         }
         for model in models:
-            found[model] = self.measure(model, seeds, partial(self.by_counts, model))
-        found["masks"] = self.measure(
-            "masks",
-            seeds,
-            lambda s: probabilities(learn_masks(self.images, self.masks, self.settings, s), self.test),
-        )
+            maps = self.by_masks if model == "masks" else partial(self.by_counts, model)
+            found |= self.measure_net(model, seeds, maps)
         return found
+
+    def by_masks(self, seed: int) -> Sequence[NDArray[np.float64]]:
+        """Train on every pixel and return the test pictures' maps."""
+        return probabilities(learn_masks(self.images, self.masks, self.settings, seed), self.test)
 
 
 def main() -> None:
@@ -260,6 +308,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--context", type=int, default=8)
     parser.add_argument("--matching", default="kl")
+    parser.add_argument("--rate", type=float, default=2e-3, help="largest learning rate, of all nets")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sides", type=int, nargs="*", default=[])
     parser.add_argument("--models", nargs="*", default=[])
@@ -272,7 +321,7 @@ def main() -> None:
     if given.glas is None:
         parser.error("give the folder of GlaS by --glas, or that of idc_breast by --idc")
     seeds = given.seeds or (1 if given.quick else 3)
-    models = given.models or (("intra", "intra+inter") if given.quick else MODELS)
+    models = given.models or (("intra", "intra+inter", "masks") if given.quick else (*MODELS, "masks"))
     print(machine(), flush=True)
     train, test = read_part(given.glas, "train"), read_part(given.glas, "testA")
     print(f"{len(train.images)} training and {len(test.images)} test pictures at {MPP:.2f} um/px")
@@ -316,7 +365,9 @@ def vary(study: Study, seeds: int) -> dict[str, float]:
     }
     for name, changes in ways.items():
         maps = partial(study.by_counts, "intra+inter", **changes)
-        found[f"{name} {study.side}"] = study.measure(name, seeds, maps)
+        given = {key: value for key, value in changes.items() if key in ("count", "shift")}
+        each = study.measure_net(name, seeds, maps, **given)
+        found |= {f"{key} {study.side}": value for key, value in each.items()}
     return found
 
 

@@ -6,7 +6,8 @@ back; the AUC is that of the mean malign probability of their patches.
 
 * naive: cross-entropy (beta_1 = 0), uniform places (alpha = 0), mean of all pixels (eta = 100), no
   pre-training
-* ours: beta_1 = 1, alpha = 2, eta = 50, pre-trained as an auto-encoder
+* ours: beta_1 = 1, rising from 0 over all steps, alpha = 2, eta = 50, pre-trained as an auto-encoder
+* at_once: ours with beta_1 = 1 from the first step
 * without_beta, without_alpha, without_eta, without_pretraining: ours with that one ingredient as in naive
 * supervised: the same net on the label of every patch, the ceiling
 
@@ -53,7 +54,16 @@ from napari_histogan.training.weak_patches import WeakBatch, changed
 
 SIDE, MPP = 50, 4.0
 NAIVE = {"beta_1": 0.0, "alpha": 0.0, "eta": 100.0, "pretrain_steps": 0}
-WAYS = ("naive", "ours", "without_beta", "without_alpha", "without_eta", "without_pretraining", "supervised")
+WAYS = (
+    "naive",
+    "ours",
+    "at_once",
+    "without_beta",
+    "without_alpha",
+    "without_eta",
+    "without_pretraining",
+    "supervised",
+)
 
 
 @dataclass(frozen=True)
@@ -112,12 +122,23 @@ def settings(way: str, options: argparse.Namespace, seed: int) -> TrainWeaklyCon
     left_out = way.removeprefix("without_")
     if way in ("naive", "supervised"):
         ours = dict(NAIVE)
+    elif way == "at_once":
+        ours["beta_rise"] = 0.0
     elif way.startswith("without_"):
         key = name.get(left_out, left_out)
         ours[key] = NAIVE[key]
     sizes = {"width": options.width, "depth": 3, "patch_px": 48, "batch": 16, "buffer": 96}
     return TrainWeaklyConfig(
-        steps=options.steps, mpp=MPP, map_tile_px=256, seed=seed, threads=1, elastic_px=2.0, **sizes, **ours
+        steps=options.steps,
+        mpp=MPP,
+        map_tile_px=256,
+        seed=seed,
+        threads=1,
+        elastic_px=2.0,
+        learning_rate=options.rate,
+        ema=0.95,
+        **sizes,
+        **ours,
     )
 
 
@@ -140,9 +161,18 @@ def learn(way: str, train: list[Patient], config: TrainWeaklyConfig, folder: Pat
 
 def supervised(train: list[Patient], config: TrainWeaklyConfig) -> WeakUNet:
     """Train the same net on every patch's own label, both kinds equally often."""
-    fit = new_fit(WeakUNet(2, config.width, config.depth), config, resolve(config), config.steps)
-    pixels = torch.from_numpy(np.concatenate([p.patches for p in train])).permute(0, 3, 1, 2)
     labels = np.concatenate([p.malign for p in train])
+    patches = np.concatenate([p.patches for p in train])
+    return supervised_on(patches[~labels], patches[labels], config)
+
+
+def supervised_on(
+    benign: NDArray[np.uint8], malign: NDArray[np.uint8], config: TrainWeaklyConfig
+) -> WeakUNet:
+    """Train on benign and malign patches ``(n, 50, 50, 3)``, both equally often."""
+    fit = new_fit(WeakUNet(2, config.width, config.depth), config, resolve(config), config.steps)
+    pixels = torch.from_numpy(np.concatenate([benign, malign])).permute(0, 3, 1, 2)
+    labels = np.arange(len(pixels)) >= len(benign)
     rng, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
     for _ in range(config.steps):
         half = config.batch // 2
@@ -188,6 +218,10 @@ def main() -> None:
         "--ablation", action="store_true", help="naive, ours, and ours without each ingredient"
     )
     parser.add_argument("--composed", action="store_true", help="slides whose malign fraction is known")
+    parser.add_argument("--cells", type=int, default=32, help="of --composed: patches along a slide's side")
+    parser.add_argument("--slides", type=int, default=6, help="of --composed: slides of each kind")
+    parser.add_argument("--rate", type=float, default=2e-3, help="largest learning rate")
+    parser.add_argument("--fractions", type=float, nargs="*", default=[], help="of --composed")
     parser.add_argument(
         "--throughput", action="store_true", help="how trainer and mapper slow each other down"
     )
@@ -196,7 +230,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", default=",".join(WAYS), help="which of them; not with --throughput")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.width = 150, 4
@@ -207,10 +241,10 @@ def main() -> None:
         parser.error("give the folder of idc_breast by --idc")
     patients = read_patients(options.idc)
     if options.composed:
-        weak_composed.measure(options, patients, split)
+        weak_composed.measure(options, patients, supervised_on)
         return
     if options.ablation:
-        options.ways = ",".join(way for way in WAYS if way != "supervised")
+        options.ways = ",".join(way for way in WAYS if way not in ("supervised", "at_once"))
     print(machine())
     ways = [way for way in WAYS if way in options.ways.split(",")]
     found: dict[str, list[float]] = {way: [] for way in ways}

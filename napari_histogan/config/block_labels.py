@@ -105,7 +105,11 @@ class TrainSuperResolutionConfig(StageConfig):
     learning_rate: float = more(2e-3, "Largest step size.", gt=0, lt=1)
     weight_decay: float = more(1e-4, "Weight decay.", ge=0)
     ema: float = more(0.99, "Averaging of the weights over steps; 0 turns it off.", ge=0, lt=1)
-    augment: bool = more(True, "Flips, turns, stain jitter, blur, and JPEG; nothing leaves its block.")
+    augment: bool = more(
+        True,
+        "Flips, turns, stain jitter, blur, and JPEG; nothing leaves its block. Every other step lays four "
+        "blocks together, since windows over a slide are larger than blocks.",
+    )
     validation_share: float = more(0.1, "Share of the blocks kept for validation.", ge=0, lt=0.9)
     validate_every: int = more(100, "Steps between validations.", "steps", ge=1)
     patience: int = more(

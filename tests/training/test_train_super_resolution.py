@@ -15,7 +15,7 @@ from napari_histogan.models.segmenter import load_segmenter, pixels_to_input
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.block_sources import ArrayBlocks, GroupSampler
 from napari_histogan.training.checkpoint import CheckpointStore
-from napari_histogan.training.train_super_resolution import train_super_resolution
+from napari_histogan.training.train_super_resolution import _in_fours, train_super_resolution
 
 SIDE = 24
 EDGES = (0, 20, 50, 80, 100)
@@ -145,3 +145,14 @@ def test_the_paper_s_settings_train(tmp_path):
         config = make_config(TrainSuperResolutionConfig, settings)
         folder = train_super_resolution(source, table, config, QuietReporter(tmp_path / model))
         assert predicted_discs(folder, source.images[:2]).shape == (2, SIDE, SIDE)
+
+
+def test_blocks_that_a_net_sees_two_by_two_come_back_in_their_order():
+    """A net that looks at single pixels says the same of blocks laid together as of blocks alone."""
+    net = torch.nn.Conv2d(3, 4, 1)
+    pixels = torch.randn(2 * 6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_in_fours(net, pixels, 2), net(pixels))
+    wide = torch.nn.Conv2d(3, 4, 3, padding=1)
+    laid, alone = _in_fours(wide, pixels, 2), wide(pixels)
+    torch.testing.assert_close(laid[..., 1:-1, 1:-1], alone[..., 1:-1, 1:-1])
+    assert not torch.allclose(laid, alone), "at the edges there is another block instead of padding"
