@@ -252,7 +252,8 @@ def _in_fours(net: SegmenterNet, pixels: Tensor, groups: int) -> Tensor:
     parts = (
         laid.reshape(n, classes, 2, side, 2, side).permute(0, 2, 4, 1, 3, 5).reshape(-1, classes, side, side)
     )
-    return parts[torch.argsort(order)]
+    restored: Tensor = parts[torch.argsort(order)]
+    return restored
 
 
 def _inside(logits: Tensor, source: BlockSource) -> Tensor:
