@@ -54,7 +54,7 @@ docs: $(VENV)/.installed-test
 check-docs: $(VENV)/.installed-test
 	$(BIN)/python scripts/check_docs.py
 
-# The short forms of all benchmarks that need no data from elsewhere, into docs/benchmarks.json and -table.md.
+# The short forms of all benchmarks that need no data from elsewhere, into docs/measured.json and measured.md.
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python scripts/run_benchmarks.py
 

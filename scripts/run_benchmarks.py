@@ -67,6 +67,8 @@ def as_page(record: dict[str, Any]) -> str:
         rows += [f"| {name} | {key} | {value:g} | {goals.get(key, '')} |" for key, value in figures.items()]
         rows += [f"| {name} | {key} | | {goal} |" for key, goal in goals.items() if key not in figures]
         rows.append(f"| {name} | **all goals** | **{'met' if one['met'] else 'not met'}** | |")
+    missing = [name for name in NAMES if name not in {one["benchmark"] for one in record["benchmarks"]}]
+    notes += [f"- Left out: {', '.join(missing)}."] if missing else []
     machines = list(dict.fromkeys(one["machine"] for one in record["benchmarks"] if "machine" in one))
     return "\n".join([
         "# Measured last", "",
