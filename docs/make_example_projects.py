@@ -3,7 +3,8 @@
 Usage: python docs/make_example_projects.py FOLDER [--idc FOLDER] [--steps 300]
 
 FOLDER/blocks: the slide that ships, its outlines of epidermis averaged over blocks of 60 um and sorted into
-ten bins; the blocks' shares, which a person would estimate, are those of the outlines.  FOLDER/slides (with
+ten bins; the blocks' shares, which a person would estimate, are those of the outlines.  FOLDER/patches:
+the slide as a picture, with two dozen dabs of paint taken from these outlines.  FOLDER/slides (with
 --idc): ten patients of `idc_breast` as slides (mosaics of their patches); who has a tumor patch is malign.
 
 Citation of the latter: Cruz-Roa et al., SPIE Medical Imaging 2014, doi 10.1117/12.2043872.
@@ -17,7 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.ndimage import distance_transform_edt, uniform_filter
 
 from napari_histogan import config as c
 from napari_histogan.config.block_labels import TEN_BINS
@@ -29,13 +31,16 @@ from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.labels.outlines import rasterize
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.calibrations import take_sheet
+from napari_histogan.project.painted_pictures import keep_picture, picture_in
 from napari_histogan.project.slide_labels import set_slide_labels
 from napari_histogan.project.store import Project
+from napari_histogan.slides.reader import open_slide
 
 DEMO = Path(__file__).parents[1] / "napari_histogan" / "demo_data"
 MPP, SIDE = 2.0, 30
 CLASS = "epidermis"
 PATIENTS = 10
+STROKES, BRUSH, GLASS = 12, 4, 190
 
 
 def main() -> int:
@@ -47,6 +52,7 @@ def main() -> int:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     make_blocks(options.folder, options.steps)
+    make_patches(options.folder, options.steps)
     if options.idc is not None:
         make_slides(options.folder, options.idc, options.steps)
     return 0
@@ -89,6 +95,31 @@ def make_blocks(folder: Path, steps: int) -> None:
     small = {"block_px": SIDE, "width": 8, "threads": 1, "leave_out_rare": True}
     run(project, c.TrainSuperResolutionConfig(steps=steps, **small))
     run(project, c.PredictHeatmapConfig(threads=1))
+
+
+def make_patches(folder: Path, steps: int) -> None:
+    """Make the project of the painted picture: strokes from the outlines, learned from and mapped."""
+    table = ClassTable.from_names([CLASS, "other"])
+    project = Project.create(folder / "patches", "Skin, from few strokes", table)
+    with open_slide(DEMO / "CMU-1-Small-Region.svs") as slide:
+        size, mpp = slide.size_at(MPP), slide.mpp
+        pixels = slide.read_at(Region(0, 0, *size.shape), MPP)
+    outlines = [a for a in read_annotations(DEMO / "reference.geojson") if a.class_name == CLASS]
+    inside = rasterize(outlines, Region(0, 0, *size.shape), MPP / mpp, ClassTable.from_names([CLASS])) == 1
+    tissue = uniform_filter(pixels.min(axis=2), 15) < GLASS
+    rng, painted = np.random.default_rng(1), Image.new("L", size.shape[::-1])
+    for number, place in enumerate((inside, tissue & ~inside), 1):
+        depth = distance_transform_edt(place)
+        for y, x in rng.permutation(np.argwhere(depth > BRUSH))[:STROKES].tolist():
+            ImageDraw.Draw(painted).ellipse((x - BRUSH, y - BRUSH, x + BRUSH, y + BRUSH), fill=number)
+    mask = np.asarray(painted)
+    data = keep_picture(project, "skin", pixels, mask)
+    run(project, c.AddSlidesConfig(paths=(picture_in(data),), mpp=MPP))
+    patches = 2 * int(np.bincount(mask.ravel(), minlength=3)[1:].min())
+    small = {"patch_px": 32, "width": 16, "threads": 1, "channel": "rgb", "clahe": False}
+    values = {"patches": patches, "epochs": max(1, steps // (patches // 64)), "preview_every": 50, **small}
+    run(project, c.TrainPatchGanConfig(data=data, mpp=MPP, centers="pixels", **values))
+    run(project, c.PredictPatchMapConfig(stride=2, threads=1))
 
 
 def make_slides(folder: Path, idc: Path, steps: int) -> None:

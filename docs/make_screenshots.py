@@ -6,7 +6,7 @@ WAY is samples, blocks, labels, or patches; the last three are shown with the pr
 docs/make_example_projects.py.
 
 Needs a display; without one: xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py PROJECT
-The project is only looked at: strokes are shown from its masks, nothing is started or saved.
+The project is only looked at: strokes are shown from its masks, nothing is started; its guide is hidden.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def main() -> int:
     parser.add_argument("project", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--size", default="1366x768", help="of the window in pixels")
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--way", choices=("samples", "blocks", "labels", "patches"), default="samples")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     width, height = (int(side) for side in options.size.split("x"))
     viewer = napari.Viewer(title="HistoGAN")
+    viewer.theme = options.theme
     viewer.window.resize(width, height)
     dock = open_dock(viewer)
     _until(lambda: dock.session is not None)
@@ -68,7 +70,14 @@ def _tabs(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
     """Go through the tabs as a person does."""
     session = dock.session
     dock.message_bar.hide()
-    _until(lambda: not dock.samples.look.pixmap().isNull(), 30)
+    _until(lambda: not dock.samples.look.pixmap().isNull(), 60)
+    if dock.guide.step is not None or not dock.guide.isVisible():
+        dock.guide.show_guide()
+    dock.guide.point()
+    save("guide")
+    dock.guide.hide_guide()
+    dock.message_bar.hide()
+    _until(lambda: False, 3.0)  # until the frame that points is gone
     save("samples")
     painted = session.painted()
     if session.samples is not None:

@@ -104,7 +104,8 @@ class ClassTableWidget(QWidget):
             item = self.table.item(row, 2)
             if item is None:
                 continue
-            text = f"{_short(count)} px, {masks.get(info.index, 0)} masks" if count else "none yet"
+            where = masks.get(info.index, 0)
+            text = f"{_short(count)} px, {where} mask{'s' * (where != 1)}" if count else "none yet"
             scarce = total > 0 and count < _SCARCE_SHARE * total / max(1, len(self._classes))
             item.setText(f"{text}, low!" if scarce and count else text)
             item.setToolTip("Much less than the others; paint some more of it." if scarce else "")

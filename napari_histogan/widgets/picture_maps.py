@@ -67,6 +67,8 @@ class PictureMaps(QObject):
         made = [a for a in made if a.summary.get("slide") == slide]
         if picture is None or not made:
             return False
+        layers = self._session.viewer.layers
+        active = layers.selection.active
         self._remove()
         self._map, self._picture = open_pyramid(made[-1].path / HEATMAP_STORE), picture
         self.class_index = min(self.class_index, len(self._map.channels))
@@ -83,6 +85,9 @@ class PictureMaps(QObject):
             blending="translucent",
             interpolation2d="linear",
         )
+        layers.move(len(layers) - 1, layers.index(picture) + 1)  # below the paint, which goes on
+        if active is not None and active in layers:
+            layers.selection.active = active
         self._color()
         self.mapped.emit(slide)
         return True

@@ -90,7 +90,7 @@ def test_paint_becomes_a_map_over_the_picture(patches, tmp_path):
     paint_both(patches)
     panel.mpp.setText("2.0")
     panel.form.set_values(TINY)
-    panel.steps.setValue(120)
+    panel.steps.setValue(100)
     panel.map_form.set_values({"stride": 2, "tile_px": 128, "threads": 1})
     panel._tell()
     picture, paint = panel.painting.picture, panel.painting.paint
@@ -123,6 +123,10 @@ def test_paint_becomes_a_map_over_the_picture(patches, tmp_path):
     np.testing.assert_array_equal(shown, np.asarray(stored.levels[0][0]))
     assert shown.shape == (SIDE, SIDE)
     assert maps.layer.data_to_world((7.0, 9.0)) == pytest.approx(picture.data_to_world((7.0, 9.0)))
+    # It lies below the paint, and the brush goes on.
+    order = list(patches.viewer.layers)
+    assert order.index(picture) < order.index(maps.layer) < order.index(paint)
+    assert patches.viewer.layers.selection.active == paint
     _, mask = lines()
     auc = pixel_auc([ScoredPicture("lines", (shown / 100).astype(np.float32).ravel(), mask.ravel())])
     assert auc.pooled > 0.8
