@@ -8,7 +8,7 @@ said): by AUC, and by MCC at three probabilities: 0.5; that which f of the cells
 from reach (a person who knows gamma knows f, and no outline is needed); and the best one in hindsight.
 
 * naive: cross-entropy, uniform places, mean of all pixels, no pre-training
-* ours: beta_1 for gamma = 1 - f and 5 % accepted, rising from 0 over all steps, alpha = 2, eta = 50,
+* ours: beta_1 for gamma = 1 - f and 5 % accepted, rising from 0 over half of the steps, alpha = 2, eta = 50,
   pre-trained
 * at_once: ours with beta_1 from the first step
 * supervised: the same net on the label of every patch, the ceiling
@@ -142,7 +142,7 @@ def settings(way: str, fraction: float, options: argparse.Namespace, seed: int) 
         "pretrain_steps": options.steps // 4,
     }
     chosen = (
-        NAIVE if way in ("naive", "supervised") else {**ours, "beta_rise": 0.0 if way == "at_once" else 1.0}
+        NAIVE if way in ("naive", "supervised") else {**ours, "beta_rise": 0.0 if way == "at_once" else 0.5}
     )
     sizes = {"width": options.width, "depth": 3, "patch_px": 48, "batch": 16, "buffer": 96, "threads": 1}
     return TrainWeaklyConfig(

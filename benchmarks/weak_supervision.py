@@ -6,7 +6,7 @@ back; the AUC is that of the mean malign probability of their patches.
 
 * naive: cross-entropy (beta_1 = 0), uniform places (alpha = 0), mean of all pixels (eta = 100), no
   pre-training
-* ours: beta_1 = 1, rising from 0 over all steps, alpha = 2, eta = 50, pre-trained as an auto-encoder
+* ours: beta_1 = 1, rising from 0 over half of the steps, alpha = 2, eta = 50, pre-trained as an auto-encoder
 * at_once: ours with beta_1 = 1 from the first step
 * without_beta, without_alpha, without_eta, without_pretraining: ours with that one ingredient as in naive
 * supervised: the same net on the label of every patch, the ceiling

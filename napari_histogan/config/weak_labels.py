@@ -44,7 +44,7 @@ class TrainWeaklyConfig(StageConfig):
         1.0, "Loss of the malign label; larger ignores more of the patches that are benign.", ge=0, le=1
     )
     beta_rise: float = more(
-        1.0,
+        0.5,
         "Share of the steps over which beta_1 rises from 0, evenly; 0 has it from the first step. At beta_1 "
         "near 1 a net that is not yet sure of anything learns next to nothing from malign slides.",
         ge=0,
