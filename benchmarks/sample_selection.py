@@ -17,7 +17,7 @@ import numpy as np
 from measuring import finish, machine
 from painting_study import Study, mean_interval, open_study, options
 
-from napari_histogan.inference.sampling import rank_informative
+from napari_histogan.inference.informative import rank_informative
 
 ROUNDS = (1, 2, 4, 8, 16)
 STRATEGIES = ("random", "proposed", "uncertain", "unlike")
