@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign fo
 SLOW = {"label_efficiency"}
 """Left to the long form: one run takes longer than all others together."""
 
-QUICK = ("predict_heatmap", "train_segmenter", "save masks")
+QUICK = ("predict_heatmap", "save masks")
 """What the rarer faults are tried on here."""
 
 
@@ -37,15 +37,15 @@ def test_every_stage_is_tried():
 
 
 @pytest.mark.timeout(600)
-def test_killed_twice_everything_ends_as_if_undisturbed():
+def test_killed_everything_ends_as_if_undisturbed():
     names = [name for name in (*STAGE_FUNCTIONS, *HUMAN_WORK) if name not in SLOW]
-    told = campaign(*names, "--count", "2", "--most", "2", "--seed", "3")
-    assert [(one["name"], one["count"], one["survived"]) for one in told] == [(name, 2, 2) for name in names]
+    told = campaign(*names, "--count", "1", "--most", "1", "--seed", "3")
+    assert [(one["name"], one["count"], one["survived"]) for one in told] == [(name, 1, 1) for name in names]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["stop", "full", "clock"])
 def test_other_faults_are_survived_too(fault):
     names = [name for name in QUICK if fault != "clock" or name != "save masks"]
-    told = campaign(*names, "--fault", fault, "--count", "2", "--most", "2", "--seed", "3")
-    assert [one["survived"] for one in told] == [2] * len(names)
+    told = campaign(*names, "--fault", fault, "--count", "1", "--most", "1", "--seed", "3")
+    assert [one["survived"] for one in told] == [1] * len(names)
