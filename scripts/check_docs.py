@@ -169,9 +169,10 @@ def main() -> int:
     except ValueError as error:
         wrong.append(str(error))
     print("\n".join(wrong) if wrong else f"{len(pages)} pages: no broken link; {count} blocks of commands")
-    if wrong or misspelled():
-        return 1
-    return 0 if options.no_commands or all(map(run_page, chosen)) else 1
+    well = not wrong and not misspelled()
+    if options.no_commands or not (well or options.only):
+        return int(not well)
+    return int(not (all(map(run_page, chosen)) and well))
 
 
 if __name__ == "__main__":
