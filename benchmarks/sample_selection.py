@@ -4,9 +4,9 @@ Every seed begins with a random sample, the same for all strategies, and goes on
 ones.  An oracle paints (painting_study.py), the live classifier of the dock learns anew from the painted
 samples, and is judged by its mean Dice on held-out samples.  Differences are paired by seed.
 
-* proposed: what the dock and `histogan rank` propose: uncertainty times distance to what is painted or chosen
+* proposed: what the dock and `histogan rank` propose: the most uncertain ones, but no twins
 * uncertain: the most uncertain ones, however alike
-* unlike: the farthest from what is painted or chosen, certain or not (k-center)
+* unlike: no twins of what is painted or chosen, certain or not
 
     python benchmarks/sample_selection.py [--quick] [--generator FOLDER --glas FOLDER]
 """
@@ -41,6 +41,7 @@ def chosen_next(study: Study, strategy: str, painted: list[int], count: int, see
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=0, help="5 with --quick, else 10")
+    parser.add_argument("--from-seed", type=int, default=0, help="the first of the seeds")
     given = parser.parse_args()
     seeds = given.seeds or (5 if given.quick else 10)
     print(machine(), flush=True)
@@ -50,15 +51,16 @@ def main() -> None:
     )
     scores = np.zeros((len(STRATEGIES), seeds, len(ROUNDS)))
     seconds: list[float] = []
-    for seed in range(seeds):
+    for number in range(seeds):
+        seed = given.from_seed + number
         first = int(np.random.default_rng(seed).choice(study.pool))
         for s, strategy in enumerate(STRATEGIES):
             painted = [first]
             for r, count in enumerate(ROUNDS):
                 painted += chosen_next(study, strategy, painted, count - len(painted), seed) if r else []
-                scores[s, seed, r] = study.paint(painted, seconds)
+                scores[s, number, r] = study.paint(painted, seconds)
         print(
-            f"seed {seed}: " + "; ".join(f"{n} {scores[s, seed, -1]:.3f}" for s, n in enumerate(STRATEGIES))
+            f"seed {seed}: " + "; ".join(f"{n} {scores[s, number, -1]:.3f}" for s, n in enumerate(STRATEGIES))
         )
     figures: dict[str, float] = {"seconds to learn": float(np.median(seconds))}
     for s, strategy in enumerate(STRATEGIES):
