@@ -42,7 +42,7 @@ def files(folder: Path) -> None:
     labels = ["slide,label"]
     with open_slide(SLIDE) as slide:
         for k in range(6):
-            pixels = slide.read(Region(400 * (k // 2), 1000 * (k % 2), 900, 900))
+            pixels = slide.read(Region(800 + 300 * (k // 2), 300 + 700 * (k % 2), 900, 900))
             path = folder / "folder-of-slides" / f"slide{k + 1}.tif"
             per_cm = (1e4 / MPP, 1e4 / MPP)
             tifffile.imwrite(path, pixels, tile=(256, 256), resolution=per_cm, resolutionunit="CENTIMETER")
