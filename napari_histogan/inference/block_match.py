@@ -195,8 +195,8 @@ def _matched_part(
     percent: NDArray[np.uint8], part: Region, offsets: Floats, block_px: float
 ) -> NDArray[np.uint8]:
     """Return a part's percent ``(K, h, w)``, shifted."""
-    ys = (part.y + np.arange(part.height) + 0.5) / block_px
-    xs = (part.x + np.arange(part.width) + 0.5) / block_px
+    ys = (part.y + np.arange(part.height, dtype=np.float64) + 0.5) / block_px
+    xs = (part.x + np.arange(part.width, dtype=np.float64) + 0.5) / block_px
     tied = shifted(percent / 100, spread(offsets, ys, xs))
     made: NDArray[np.uint8] = np.rint(100 * np.where(percent.any(axis=0), tied, 0)).astype(np.uint8)
     return made
