@@ -62,6 +62,6 @@ def rank_informative(
 def _usual_distance(flat: NDArray[np.float64]) -> float:
     """Return the median distance of samples (n, d) to their nearest neighbor; of 500 of many."""
     some = flat[np.linspace(0, len(flat) - 1, min(len(flat), 500)).astype(int)]
-    nearest = cKDTree(flat).query(some, k=2)[0][:, 1]
+    nearest = np.asarray(cKDTree(flat).query(some, k=2)[0])[:, 1]
     usual = float(np.median(nearest[np.isfinite(nearest)])) if len(flat) > 1 else 0.0
     return max(usual, 1e-12)
