@@ -45,6 +45,8 @@ TRAIN, MAP = "train_patch_gan", "predict_patch_map"
 _HIDDEN = (
     "data", "mpp", "preset", "layout", "centers", "dilation_px", "epochs", "holdout_share", "judge_stride",
 )  # fmt: skip
+_BY_PAINT = ("patches", "batch")
+"""What a training took of these followed from its paint; the next may have more."""
 _HIDDEN_OF_MAPS = ("slide", "patch_classifier", "region_um", "tissue_only")
 _STEPS, _PREVIEW_EVERY = 1500, 100
 
@@ -214,7 +216,7 @@ class PatchPanel(SessionView):
         """Show the resolution that a picture states, and what is wanting."""
         picture = self.painting.picture
         if picture != self._stated and picture is not None and (stated := resolution_of(picture)):
-            self.mpp.setText(f"{stated:g}")
+            self.mpp.setText(f"{stated:.10g}")
         self._stated = picture
         self._tell()
 
@@ -223,7 +225,8 @@ class PatchPanel(SessionView):
         if session is None or session.project is None:
             return
         self.form.set_values({"preview_every": _PREVIEW_EVERY})
-        kept = {k: v for k, v in last_values(session.project, TRAIN).items() if k not in _HIDDEN}
+        kept = last_values(session.project, TRAIN)
+        kept = {k: v for k, v in kept.items() if k not in _HIDDEN and k not in _BY_PAINT}
         self.form.set_values(kept)
         shown = last_values(session.project, MAP)
         self.map_form.set_values({k: v for k, v in shown.items() if k not in _HIDDEN_OF_MAPS})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_histogan.errors import HistoganError
@@ -65,19 +66,20 @@ class PictureMaps(QObject):
         picture, project = self.picture_of(slide), self._session.project
         made = [a for a in project.artifacts("heatmap") if a.stage == STAGE] if project is not None else []
         made = [a for a in made if a.summary.get("slide") == slide]
-        if picture is None or not made:
+        if picture is None or project is None or not made:
             return False
         layers = self._session.viewer.layers
         active = layers.selection.active
         self._remove()
         self._map, self._picture = open_pyramid(made[-1].path / HEATMAP_STORE), picture
+        factor = self._map.mpp / project.slide(slide).mpp  # of the sides of their pixels
         self.class_index = min(self.class_index, len(self._map.channels))
         self.layer = self._session.viewer.add_image(
             heatmap_levels(self._map, self.class_index),
             multiscale=True,
             colormap=heat_colormap(self._session.require().classes[self.class_index].color),
-            scale=picture.scale,
-            translate=picture.translate,
+            scale=np.asarray(picture.scale) * factor,
+            translate=np.asarray(picture.translate) + np.asarray(picture.scale) * (factor - 1) / 2,
             affine=picture.affine,
             units=picture.units,
             contrast_limits=(0, 100),

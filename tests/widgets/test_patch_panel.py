@@ -139,12 +139,18 @@ def test_paint_becomes_a_map_over_the_picture(patches, tmp_path):
     assert maps.layer.name == "Map of lines-paint: ground"
     assert next_step(project, overview(project)).action == "show_patches"
     # The same net maps again without training; nothing is kept or registered twice.
+    # Said to be twice as fine, the map has the net's resolution and lies over all of it.
     before = maps.layer
+    panel.mpp.setText("1.0")
     patches.until(lambda: panel.map_alone_button.isEnabled())
     QTest.mouseClick(panel.map_alone_button, Qt.MouseButton.LeftButton)
-    patches.until(lambda: maps.layer is not None and maps.layer != before, 60)
+    patches.until(lambda: maps.layer is not None and maps.layer != before, 150)
     assert len(project.artifacts("heatmap")) == 2
     assert len(project.artifacts("patch_classifier")) == len(project.slides()) == 1
+    assert np.asarray(maps.layer.data[0]).shape == (SIDE // 2, SIDE // 2)
+    for corner in (0, 1):
+        there = maps.layer.data_to_world(np.full(2, corner * SIDE / 2 - 0.5))
+        assert there == pytest.approx(picture.data_to_world(np.full(2, corner * SIDE - 0.5)))
     assert panel.painting.picture == picture
     assert panel.painting.paint == paint
     assert patches.errors() == []
