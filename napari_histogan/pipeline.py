@@ -66,6 +66,7 @@ from napari_histogan.stage_inputs import (
     gan_inputs,
     generator_mpp,
     generator_of,
+    is_usual_slide,
     numbers_of,
     open_entry,
     open_generator,
@@ -239,8 +240,10 @@ def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: 
     entry = project.slide(config.slide)
     out = reporter.run_dir / HEATMAP
     found = agreeing_blocks(project, reporter, net, entry.name, config.blocks) if config.blocks else None
+    accepted = config.accept_far_mpp or is_usual_slide(project, net, entry)
     with open_entry(entry) as slide:
-        summary = run_segmenter(slide, net.path, config, reporter, out)
+        asking = config.model_copy(update={"accept_far_mpp": accepted})
+        summary = run_segmenter(slide, net.path, asking, reporter, out)
     require_unchanged(entry)
     if found is not None:
         out, summary["matched_blocks"] = match_blocks(out, *found[1:], reporter)

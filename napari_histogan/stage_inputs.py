@@ -38,6 +38,8 @@ from napari_histogan.training.checkpoint import CheckpointStore
 from napari_histogan.training.gan_result import NOTE, networks_of
 from napari_histogan.training.labelled_pixels import PaintedSamples
 
+_FROM_SLIDES = ("extract_patches", "import_block_labels", "train_weakly", "merge_corrections")
+
 
 def open_entry(entry: SlideEntry) -> SlideReader:
     """Open a slide of the project; refuse one that was replaced since it was added."""
@@ -223,6 +225,22 @@ def painted_mask(project: Project, samples: Artifact, index: int) -> np.ndarray[
     if mask is None:
         raise LabelError(f"the mask of sample {index} of {samples.id} vanished", "a mask", "paint it again")
     return mask
+
+
+def is_usual_slide(project: Project, net: Artifact, entry: SlideEntry) -> bool:
+    """Return whether a net's coarser resolution was chosen with slides such as this one at hand.
+
+    So it was if the net goes back to slides of this project, and another of them is within a factor of 4 of
+    this one, or there is no other.  Then it need not be asked again whether reducing it is meant.
+    """
+    by_id, waiting, ours = {item.id: item for item in project.artifacts()}, [net.id], False
+    while waiting and not ours:
+        item = by_id.pop(waiting.pop(), None)
+        if item is not None:
+            ours = item.stage in _FROM_SLIDES
+            waiting += [parent.id for parent in item.parents]
+    others = [other.mpp for other in project.slides() if other.name != entry.name] or [entry.mpp]
+    return ours and any(0.25 <= mpp / entry.mpp <= 4 for mpp in others)
 
 
 def training_sources(project: Project, references: tuple[str, ...]) -> list[Artifact]:

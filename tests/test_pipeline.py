@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.store import Project
 from napari_histogan.slides.zarr_pyramid import open_pyramid
+from napari_histogan.stage_inputs import is_usual_slide
 from tests.models.foreign_checkpoints import rosinality_state
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +81,7 @@ def story(tmp_path_factory, demo_slide):
     step(c.TrainPixelClassifierConfig(members=2, epochs=2, threads=1))
     step(c.SynthesizeDatasetConfig(count=24, batch=8, shard=16, threads=1))
     step(c.TrainSegmenterConfig(steps=6, batch=8, width=4, depth=2, validate_every=3, threads=1))
-    step(c.PredictHeatmapConfig(tile_px=64, threads=1, accept_far_mpp=True))
+    step(c.PredictHeatmapConfig(tile_px=64, threads=1))  # 8 times coarser, as its patches were taken
     reference = ROOT / "napari_histogan" / "demo_data" / "reference.geojson"
     step(c.EvaluateConfig(reference=reference, bootstrap=20))
     mask = np.full((40, 50), 2, np.uint8)
@@ -294,3 +296,12 @@ def test_a_generator_of_another_program_can_be_imported(empty, tmp_path):
     assert generator_info(imported.path)["imported_from"] == "100000.pt"
     samples = run(empty, c.SampleImagesConfig(count=2, threads=1))
     assert samples.parents[0].id == imported.id
+
+
+def test_a_coarse_net_is_at_home_on_slides_like_those_it_was_made_from(story, tiny_project):
+    project, made = story
+    entry, net = project.slides()[0], made["train_segmenter"]
+    assert is_usual_slide(project, net, entry)
+    assert not is_usual_slide(project, net, replace(entry, name="elsewhere", mpp=entry.mpp / 10))
+    imported = tiny_project.artifacts("segmenter")[-1]  # learned from a generator of elsewhere
+    assert not is_usual_slide(tiny_project, imported, tiny_project.slides()[0])

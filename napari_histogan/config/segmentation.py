@@ -170,7 +170,9 @@ class PredictHeatmapConfig(StageConfig):
         "that learned from blocks, and knows what their labels say. Empty leaves the map as it is.",
     )
     accept_far_mpp: bool = more(
-        False, "Take a slide whose resolution is more than 4 times from the segmenter's."
+        False,
+        "Take a slide that is more than 4 times finer than the segmenter. Asked only where the segmenter "
+        "comes from elsewhere, or the project's other slides are unlike this one.",
     )
     scheduler: str = more(
         "",
