@@ -37,7 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/histogan demo
 
 test: $(VENV)/.installed-test system-libraries
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 hostile: $(VENV)/.installed-test
 	HISTOGAN_HOSTILE_COUNT=10000 $(BIN)/python -m pytest --timeout=0 tests/hostile
