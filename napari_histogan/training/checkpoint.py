@@ -86,7 +86,9 @@ class CheckpointStore:
         """
         path = self._path(step)
         _replace(
-            path, lambda temporary: torch.save({"step": step, "state": state}, temporary), _require_whole
+            path,
+            lambda temporary: torch.save({"step": step, "state": dict(state)}, temporary),
+            _require_whole,
         )
         best = self._read_best()
         if score is not None and (best is None or score <= best[1]):

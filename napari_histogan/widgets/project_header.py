@@ -52,6 +52,7 @@ class ProjectHeader(SessionView):
         self.steps = QLabel()
         self.steps.setWordWrap(True)
         self.next_button = QPushButton()
+        self.next_button.setToolTip("Do what comes next")
         self.next_button.setMinimumHeight(32)
         self.next_button.setStyleSheet("QPushButton { font-weight: bold; }")
         self.next_button.clicked.connect(self._go)

@@ -37,5 +37,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_used_again() -> None:
-    # 50 times 4 MB are 50,000 pages of 4 KB.
-    assert faults("keep") < 5_000 < faults("as it is")
+    # 50 times 4 MB are 50,000 pages of 4 KB; torch itself touches some thousand at its first product.
+    assert faults("keep") < 0.3 * faults("as it is")

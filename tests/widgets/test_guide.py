@@ -59,8 +59,9 @@ def test_it_is_hidden_by_key_and_remembers_where_it_was(guided):
     guided.open(root)
     assert guided.dock.guide.isVisible()
     assert step_of(guided) == "paint"
+    guided.activate()
     guided.key("Alt+G")
-    assert not guided.dock.guide.isVisible()
+    guided.until(lambda: not guided.dock.guide.isVisible())
     assert not guided.dock.header.guide_button.isChecked()
     guided.open(root)
     assert not guided.dock.guide.isVisible()
