@@ -103,7 +103,7 @@ def resume_job(run_dir: Path | str, *, nice: bool = False, pipeline: str = "", l
 def _resume(job: Job, nice: bool, pipeline: str, launcher: str) -> None:
     """Start a job again if nobody works on it; called by one process at a time."""
     status = job.status()
-    if status.library:
+    if status.without_worker:
         raise JobError(
             f"{job.run_dir.name} was not a job; a program called the stage itself",
             "a run that `histogan` or the dock started",
@@ -164,7 +164,7 @@ def find_unfinished(project_root: Path | str, config: StageConfig) -> Job | None
     for job in reversed(list_jobs(project_root)):
         if job.stage == config.stage:
             status = job.status()
-            open_end = not status.library and status.state != "done"
+            open_end = not status.without_worker and status.state != "done"
             return job if open_end and _has_config(project, job, config) else None
     return None
 

@@ -22,7 +22,6 @@ from napari_histogan.errors import (
     ConfigError,
     LabelError,
     ProjectDamaged,
-    ProjectLocked,
 )
 from napari_histogan.labels.block_labels import BlockLabels
 from napari_histogan.labels.calibration import check_shares, read_estimates
@@ -121,12 +120,7 @@ class Calibration:
 
     def _replace(self, place: tuple[int, int], estimate: Estimate | None) -> None:
         """Put an estimate in the place of another, in one rename."""
-        if self._project.read_only:
-            raise ProjectLocked(
-                f"the project {self._project.root} is open read-only",
-                "a project that may be written to",
-                "close the other window that has it open",
-            )
+        self._project.require_writable()
         with self._project.write_lock():
             present, earlier = self._read()
             before = [e for e in present if (e.row, e.column) == place]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from napari_histogan.errors import ProjectLocked
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.atomic import read_json, storage_errors, write_json
 from napari_histogan.project.store import Project
@@ -30,11 +29,7 @@ def set_favorite(project: Project, samples: Artifact, index: int, liked: bool) -
     StorageError
         If the disk is full or read-only.
     """
-    if project.read_only:
-        raise ProjectLocked(
-            f"the project {project.root} is open read-only", "a project that may be written to",
-            "close the other window that has it open",
-        )  # fmt: skip
+    project.require_writable()
     now = favorites(project, samples)
     now = now | {index} if liked else now - {index}
     path = project.root / FAVORITES / f"{samples.number:04d}.json"

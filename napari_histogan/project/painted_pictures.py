@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_histogan.errors import LabelError, ProjectLocked
+from napari_histogan.errors import LabelError
 from napari_histogan.project.atomic import storage_errors, write_bytes
 from napari_histogan.project.store import Project
 
@@ -60,12 +60,7 @@ def keep_picture(
     StorageError
         If the disk is full; what was kept before is untouched.
     """
-    if project.read_only:
-        raise ProjectLocked(
-            f"the project {project.root} is open read-only",
-            "a project that may be written to",
-            "close the other window that has it open",
-        )
+    project.require_writable()
     _require_fitting(pixels, mask)
     if mask is not None:
         project.classes.check_mask(mask)

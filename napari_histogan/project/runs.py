@@ -54,7 +54,7 @@ class JobStatus:
         Type and message of what went wrong.
     artifact
         Id of the result.
-    library
+    without_worker
         True if a program called the stage itself, outside of a job.
     """
 
@@ -70,7 +70,7 @@ class JobStatus:
     ended: str = ""
     error: dict[str, str] | None = None
     artifact: str = ""
-    library: bool = False
+    without_worker: bool = False
 
     @property
     def ended_well(self) -> bool:
@@ -110,6 +110,7 @@ def read_status(run_dir: Path) -> JobStatus:
     known = {field.name for field in fields(JobStatus)}
     values = read_json(run_dir / "status.json")
     try:
+        values.setdefault("without_worker", values.get("library", False))  # as earlier versions named it
         return JobStatus(**{key: value for key, value in values.items() if key in known})
     except (TypeError, AttributeError) as error:
         raise ProjectDamaged(f"{run_dir / 'status.json'} is incomplete: {error}", "a run's status") from error
@@ -197,7 +198,7 @@ def create_run(root: Path, config: StageConfig, **status: Any) -> Path:
 
 
 @contextmanager
-def library_run(root: Path, kind: str, config: StageConfig) -> Iterator[int]:
+def run_without_worker(root: Path, kind: str, config: StageConfig) -> Iterator[int]:
     """Give a stage that a program calls itself a number and a run folder of its own.
 
     Raises
@@ -205,7 +206,7 @@ def library_run(root: Path, kind: str, config: StageConfig) -> Iterator[int]:
     StorageError
         If the disk is full or read-only.
     """
-    run = create_run(root, config, state="running", started=now(), library=True, **this_process())
+    run = create_run(root, config, state="running", started=now(), without_worker=True, **this_process())
     status = read_status(run)
     try:
         yield status.number

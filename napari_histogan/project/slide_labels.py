@@ -12,7 +12,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from napari_histogan.errors import LabelError, ProjectLocked
+from napari_histogan.errors import LabelError
 from napari_histogan.labels.slide_labels import BENIGN, LABELS, MALIGN, UNKNOWN, read_slide_labels
 from napari_histogan.project.artifacts import Parent
 from napari_histogan.project.atomic import storage_errors, write_bytes
@@ -51,12 +51,7 @@ def set_slide_labels(project: Project, changed: Mapping[str, str]) -> None:
     StorageError
         If the disk is full; what was kept before is untouched.
     """
-    if project.read_only:
-        raise ProjectLocked(
-            f"the project {project.root} is open read-only",
-            "a project that may be written to",
-            "close the other window that has it open",
-        )
+    project.require_writable()
     with project.write_lock():
         labels = slide_labels(project)
         for name, label in changed.items():

@@ -177,7 +177,7 @@ class Project:
 
     def set_values(self, **values: Any) -> None:
         """Change keys of ``project.toml``; all others, known or not, stay as they are."""
-        self._require_writable()
+        self.require_writable()
         with self.write_lock():
             document = {**read_document(self.root)[0], **values}
             write_document(self.root, document)
@@ -200,7 +200,7 @@ class Project:
 
     def add_slide_entries(self, entries: Iterable[SlideEntry]) -> None:
         """Register slides; an entry of the same name is replaced."""
-        self._require_writable()
+        self.require_writable()
         with self.write_lock():
             slide_list.write_slides(self.root, slide_list.merged(self.slides(), entries))
 
@@ -274,18 +274,18 @@ class Project:
         ProjectError
             If the run has a result already.
         """
-        self._require_writable()
+        self.require_writable()
         require_space(self.root, needs_bytes)
         sources = [p if isinstance(p, Parent) else p.as_parent() for p in parents]
         number = runs.run_number(self.root, Path(reporter.run_dir))
         with ExitStack() as stack:
             if number is None:
-                number = stack.enter_context(runs.library_run(self.root, kind, config))
+                number = stack.enter_context(runs.run_without_worker(self.root, kind, config))
             yield stack.enter_context(draft_artifact(self.root, kind, number, config, sources, needs_bytes))
 
     def new_run(self, config: StageConfig) -> Path:
         """Allocate the next number; returns ``runs/0007-train-gan`` with config and status "queued"."""
-        self._require_writable()
+        self.require_writable()
         return runs.create_run(self.root, config)
 
     def runs(self) -> list[Path]:
@@ -311,7 +311,7 @@ class Project:
 
     def save_mask(self, samples: Artifact | str, index: int, mask: NDArray[np.uint8]) -> bool:
         """Keep a mask, ``(R, R)`` uint8; see :meth:`MaskStore.save`."""
-        self._require_writable()
+        self.require_writable()
         return self.masks(samples).save(index, mask, self._classes)
 
     def load_mask(self, samples: Artifact | str, index: int) -> NDArray[np.uint8] | None:
@@ -328,7 +328,7 @@ class Project:
 
     def save_correction(self, correction: Correction) -> None:
         """Keep a corrected region; see :func:`napari_histogan.project.corrections.save_correction`."""
-        self._require_writable()
+        self.require_writable()
         save_correction(self.root, correction, self._classes)
 
     def corrections(self) -> list[Correction]:
@@ -355,8 +355,8 @@ class Project:
 
     # Parts
 
-    def _require_writable(self) -> None:
-        """Refuse to write to a project that was opened read-only."""
+    def require_writable(self) -> None:
+        """Raise ProjectLocked if the project was opened read-only."""
         if self.read_only:
             raise ProjectLocked(
                 f"the project {self.root} is open read-only",

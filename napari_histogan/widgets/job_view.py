@@ -171,7 +171,9 @@ class JobView(SessionView):
         self.lines.setVisible(has_curve and self.lines.count() > 1)
         self.stop_button.setVisible(record is not None and record.active)
         can_resume = record is not None and record.status.state in ("stopped", "failed")
-        self.resume_button.setVisible(can_resume and not getattr(record and record.status, "library", False))
+        self.resume_button.setVisible(
+            can_resume and not getattr(record and record.status, "without_worker", False)
+        )
         self.preview.setVisible(False)
         self.pictures.setVisible(False)
         self.checkpoints.show_run(self.session, record)

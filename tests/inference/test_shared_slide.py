@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,6 @@ distributed = pytest.importorskip("distributed", reason="distributed is in the e
 
 HERE = PredictHeatmapConfig(device="cpu", threads=1, precision="float32", tile_px=128, tissue_only=True)
 ROWS = 6
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import QuietReporter
 
 distributed = pytest.importorskip("distributed", reason="distributed is in the extra [scale]")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_an_error_leaves_nothing_behind(project: Project, error: BaseException) 
     assert [p.name for p in (project.root / "generators").iterdir()] == ["0001"]
     status = read_status(project.runs()[-1])
     assert status.state == ("failed" if isinstance(error, ValueError) else "stopped")
-    assert status.library
+    assert status.without_worker
 
 
 def test_a_full_disk_is_noticed_before_anything_is_touched(project: Project) -> None:

@@ -84,7 +84,7 @@ def test_processes_and_threads_never_share_a_number(project: Project, tmp_path: 
 def test_a_library_call_is_a_run_of_its_own(project: Project) -> None:
     with project.new_artifact("generator", TrainGanConfig(), QuietReporter()) as draft:
         status = runs.read_status(project.runs()[0])
-        assert (status.state, status.pid, status.library) == ("running", os.getpid(), True)
+        assert (status.state, status.pid, status.without_worker) == ("running", os.getpid(), True)
     status = runs.read_status(project.runs()[0])
     assert (status.state, status.artifact) == ("done", draft.result.id)
     assert status.ended_well
