@@ -16,6 +16,7 @@ what the undisturbed one holds: the same results, the same files, nothing tempor
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -28,6 +29,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,17 +326,27 @@ def in_child_value(trial: Trial) -> str:
 
 
 def prepare(home: Path) -> None:
-    """Build the project and a backup of it in a child, so that this process stays fit for forking."""
+    """Build the project and a backup of it in a child, so that this process stays fit for forking.
+
+    What the child had to import is imported here as well, once for all runs: or most of each run, and
+    most kills, would fall into imports.
+    """
 
     def make() -> int:
         from napari_histogan.project.backup import back_up
 
         back_up(build(home), home / "home.zip")
+        (home / "modules.json").write_text(json.dumps(list(sys.modules)))
         return 0
 
     code, _, _ = in_child(make, home / "build.log", Moment())
     if code != 0:
         raise RuntimeError((home / "build.log").read_text()[-3000:])
+    for name in json.loads((home / "modules.json").read_text()):
+        with suppress(Exception):  # not every name can be imported by itself
+            importlib.import_module(name)
+    if (threads := threading.active_count()) != 1:
+        raise RuntimeError(f"{threads} threads: too many to fork")
 
 
 def main() -> int:
