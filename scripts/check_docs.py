@@ -24,6 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ def run_page(page: Path) -> bool:
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(ROOT),  # the package beside these pages, whatever else is installed
             "DEMO_DATA": str(ROOT / "napari_histogan" / "demo_data"),
             "DOCS_MATERIAL": str(MATERIAL),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
@@ -108,6 +110,7 @@ def run_page(page: Path) -> bool:
         subprocess.run([sys.executable, str(MATERIAL), "files", "."], cwd=here, env=environment, check=True)
         for block in blocks(page):
             script = f"set -eEuo pipefail; trap 'echo \"FAILED: $BASH_COMMAND\" >&2' ERR\n{block.text}"
+            started = time.monotonic()
             command = ["bash", "-c", script] if block.language == "sh" else [sys.executable, "-c", block.text]
             done = subprocess.run(
                 command, cwd=here, env=environment, capture_output=True, text=True, check=False
@@ -115,7 +118,7 @@ def run_page(page: Path) -> bool:
             if done.returncode:
                 print(f"{page.name}:{block.line} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
                 return False
-            print(f"   line {block.line}: works", flush=True)
+            print(f"   line {block.line}: works ({time.monotonic() - started:.0f} s)", flush=True)
     return True
 
 

@@ -4,6 +4,7 @@
 
     python docs_material.py files FOLDER            slides, labels, outlines, pictures with masks
     python docs_material.py demo PROJECT            the demo with few steps
+    python docs_material.py labeled PROJECT         a project from new to a small synthetic data set
     python docs_material.py paint PROJECT           six samples, by their brightness
     python docs_material.py outlines PROJECT        outlines.geojson in the project's classes
     python docs_material.py estimates PROJECT FILE  the newest sheet of block labels, filled in
@@ -22,11 +23,14 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_histogan.demo import REFERENCE, SLIDE, DemoPlan, run_demo
+from napari_histogan import config as c
+from napari_histogan.demo import CLASSES, GENERATOR, REFERENCE, SLIDE, DemoPlan, run_demo
 from napari_histogan.geometry import Region
 from napari_histogan.inference.sampling import load_samples
 from napari_histogan.labels.annotation import Annotation
 from napari_histogan.labels.interchange import read_annotations, write_annotations
+from napari_histogan.pipeline import STAGE_FUNCTIONS
+from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import open_slide
@@ -79,6 +83,25 @@ def paint(root: Path) -> None:
         project.save_mask(drawn, index, mask.astype(np.uint8))
 
 
+def labeled(root: Path) -> None:
+    """Make a project of the demo's slide and generator, up to the classifier and a few synthetic pairs."""
+    project = Project.create(root, classes=CLASSES)
+    before = (
+        c.AddSlidesConfig(paths=(root.parent / "slide1.svs",)),
+        c.ImportGanConfig(path=GENERATOR),
+        c.SampleImagesConfig(count=12),
+    )
+    after = (
+        c.TrainPixelClassifierConfig(members=2, epochs=2),
+        c.SynthesizeDatasetConfig(count=48),
+    )
+    for config in before:
+        STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+    paint(root)
+    for config in after:
+        STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+
+
 def outlines(root: Path) -> None:
     """Write the demo's outlines under the names of the project's classes."""
     names, known = Project.open(root).classes.names, list[str]()
@@ -117,6 +140,6 @@ def demo(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (files, demo, paint, outlines, estimates, correct)}[sys.argv[1]](
+    {f.__name__: f for f in (files, demo, labeled, paint, outlines, estimates, correct)}[sys.argv[1]](
         *map(Path, sys.argv[2:])
     )
