@@ -5,13 +5,13 @@
 * maps: every patch of a picture against a loop that cuts and classifies one after the other, same output
 * training: patches per second of whole steps, and of a step in float32 that cuts patch by patch
 * both at 64 px and width 32
-* `--nuclei FOLDER`: MoNuSeg, 200 labelled pixels of each class: GAN-CNN, CNN, and a random forest on
+* `--nuclei FOLDER`: MoNuSeg, 200 labeled pixels of each class: GAN-CNN, CNN, and a random forest on
   scikit-image's features, as other programs have it (needs scikit-learn, in the extra `dev`)
 
     python benchmarks/patch_gan.py --chase FOLDER --nuclei FOLDER [--quick | --half] [--seeds 5] [--sizes A,B]
 
 `--quick`: patches of 32 px, narrow nets, 180 steps, 600 and 2,400 patches, left eyes at half resolution.
-`--half`: patches of 32 px, 1,000 steps of nets of width 16, 200 and 2,400 labelled patches, half resolution;
+`--half`: patches of 32 px, 1,000 steps of nets of width 16, 200 and 2,400 labeled patches, half resolution;
 a single core needs half an hour for it.  The whole of it takes hours.
 """
 
@@ -120,7 +120,7 @@ def config_of(options: argparse.Namespace, way: str, count: int, seed: int) -> T
 
 
 def labels_of(task: Task, config: TrainPatchGanConfig, thin: bool) -> PatchLabels:
-    """Draw the labelled patches of a seed."""
+    """Draw the labeled patches of a seed."""
     masks, inside = [p.mask for p in task.learn], [p.inside for p in task.learn]
     if thin:
         places = skeleton_places([m == 1 for m in masks], inside, config.dilation_px)
@@ -189,7 +189,7 @@ def compare(task: Task, thin: bool, counts: Sequence[int], options: argparse.Nam
 
 
 def forest(task: Task, options: argparse.Namespace, count: int) -> list[float]:
-    """Return AUCs of a random forest on scikit-image's features of the same labelled pixels."""
+    """Return AUCs of a random forest on scikit-image's features of the same labeled pixels."""
     from skimage.feature import multiscale_basic_features
     from sklearn.ensemble import RandomForestClassifier
 
@@ -314,7 +314,7 @@ def main() -> None:
     form.add_argument("--half", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--more-seeds", type=int, default=5, help="for other ways than cnn and gan")
-    parser.add_argument("--sizes", default="15000,30000", help="labelled patches")
+    parser.add_argument("--sizes", default="15000,30000", help="labeled patches")
     parser.add_argument("--steps", type=int, default=0, help="of training, whatever the size; 0: 1,500")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0)
@@ -343,7 +343,7 @@ def main() -> None:
         figures |= compare(cells, False, [400], few)
         aucs = forest(cells, options, 400)
         figures["nuclei_400_forest"] = float(np.mean(aucs))
-        print(f"nuclei, 400 labelled pixels, random forest: {np.mean(aucs):.4f}")
+        print(f"nuclei, 400 labeled pixels, random forest: {np.mean(aucs):.4f}")
     # The paper's finding: the generator helps, the more the fewer labels there are.
     few, many = min(options.sizes), max(options.sizes)
     goals = {"map_channel_times_faster": FASTER, f"chase_{few}_gan_gain": 0.0}

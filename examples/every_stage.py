@@ -40,7 +40,7 @@ def main(folder: Path) -> Project:
     for index, image in enumerate(load_samples(samples.path).image[:6]):
         brightness = image.mean(axis=2)  # people paint; here the brightness does
         mask = 1 + np.digitize(brightness, np.quantile(brightness, [0.25, 0.5, 0.75]))
-        mask[12:] = 0  # a few strokes are enough; 0 is unlabelled
+        mask[12:] = 0  # a few strokes are enough; 0 is unlabeled
         project.save_mask(samples, index, mask.astype(np.uint8))
     run(c.TrainPixelClassifierConfig(samples=samples.id, members=2, epochs=2))
     run(c.SynthesizeDatasetConfig(count=32))

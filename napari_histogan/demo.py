@@ -152,7 +152,7 @@ def _train_and_compare(
         c.TrainPixelClassifierConfig(members=plan.members, epochs=plan.epochs, samples=samples.id),
     )
     dataset = stages.run(
-        "Making labelled synthetic images",
+        "Making labeled synthetic images",
         c.SynthesizeDatasetConfig(count=plan.pairs, truncation=1.0, pixel_classifier=classifier.id),
     )
     real = stages.run("Cutting the real patches", c.MergeCorrectionsConfig(patch_px=64, mpp=1.0))

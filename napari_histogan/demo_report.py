@@ -76,7 +76,7 @@ def write_demo_report(
     sections = [
         Section("Painted samples", [_painted_text(project, samples), _painted(project, samples, classes)]),
         Section(
-            "Labelled by the generator's own features",
+            "Labeled by the generator's own features",
             [
                 _synthetic_text(dataset),
                 _uncertainty(project, samples, classifier),
@@ -99,7 +99,7 @@ def _painted_text(project: Project, samples: Artifact) -> str:
     pixels = sum(np.count_nonzero(_mask(project, samples, index)) for index in painted)
     return (
         f"The generator was trained on this slide without any label. {len(painted)} of its samples were "
-        f"painted by looking at them, {pixels:,} pixels in all; unpainted pixels count as unlabelled."
+        f"painted by looking at them, {pixels:,} pixels in all; unpainted pixels count as unlabeled."
     )
 
 
@@ -166,7 +166,7 @@ def label_samples(
 
 def _synthetic_text(dataset: Artifact) -> str:
     return (
-        f"{dataset.config['count']} new samples were labelled by the pixel "
+        f"{dataset.config['count']} new samples were labeled by the pixel "
         "classifier. Where its members disagree, the picture is uncertain; the most uncertain share "
         f"({dataset.config['drop_uncertain']:.0%}) was dropped."
     )

@@ -2,7 +2,7 @@
 
 Segmentation metrics are functions of a confusion matrix ``M`` of shape
 ``(..., K + 1, K + 1)``: ``M[t, p]`` counts pixels of true class ``t`` that were predicted
-as ``p``.  Class 0 is "unlabelled": row 0 is empty, because such pixels have no truth;
+as ``p``.  Class 0 is "unlabeled": row 0 is empty, because such pixels have no truth;
 column 0 counts pixels without a prediction, which are errors.  Leading axes (slides,
 blocks, resamples) are kept, so that a bootstrap is one call.
 """

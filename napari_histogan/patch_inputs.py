@@ -75,7 +75,7 @@ class PatchData:
 
 
 def patch_data(names: Sequence[str], config: TrainPatchGanConfig, reporter: Reporter) -> PatchData:
-    """Read and prepare the pictures of ``config.data``, and choose the labelled patches.
+    """Read and prepare the pictures of ``config.data``, and choose the labeled patches.
 
     Parameters
     ----------

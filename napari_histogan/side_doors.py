@@ -6,7 +6,7 @@
     mix_samples: samples -> more samples, by mixing the styles of two or moving one
     import_block_labels -> (estimate) -> train_super_resolution: coarse labels -> a segmenter
     train_weakly: labels of whole slides -> a segmenter
-    train_patch_gan -> predict_patch_map: few labelled pixels -> a patch classifier -> a heatmap
+    train_patch_gan -> predict_patch_map: few labeled pixels -> a patch classifier -> a heatmap
 
 The functions are registered, and run, with those of :mod:`~napari_histogan.pipeline`.
 """

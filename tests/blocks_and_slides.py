@@ -1,4 +1,4 @@
-"""Projects with coarse labels alone: a slide of dark discs with labelled blocks, and slides with labels."""
+"""Projects with coarse labels alone: a slide of dark discs with labeled blocks, and slides with labels."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ class TrainPatchGanConfig(StageConfig):
     )
     mpp: float | None = basic(None, "Resolution of the pictures; has to be given.", "um/px", gt=0.01, lt=100)
     patches: int = basic(
-        15_000, "Labelled patches, equally many of each class; 0 takes all there are.", "patches", ge=0
+        15_000, "Labeled patches, equally many of each class; 0 takes all there are.", "patches", ge=0
     )
-    epochs: int = basic(20, "Passes over the labelled patches.", "epochs", ge=1)
+    epochs: int = basic(20, "Passes over the labeled patches.", "epochs", ge=1)
     channel: Literal["green", "red", "blue", "gray", "rgb", "hematoxylin", "eosin", "dab"] = basic(
         "green", "What the net sees: a color, all of them, or a stain by color deconvolution."
     )
@@ -56,7 +56,7 @@ class TrainPatchGanConfig(StageConfig):
     centers: Literal["skeleton", "pixels"] = more(
         "skeleton",
         "skeleton: masks of one object; its patches lie on its skeleton. pixels: masks of classes 1 to K; "
-        "every labelled pixel counts.",
+        "every labeled pixel counts.",
     )
     dilation_px: int = more(4, "Background patches keep so far away from the object.", "px", ge=0, le=1000)
     patch_px: int = more(64, "Side of a patch: 32, 64, or 128.", "px")
@@ -79,7 +79,7 @@ class TrainPatchGanConfig(StageConfig):
     unlabelled: int = more(
         0, "Patches without a label, from anywhere inside, pushed away from FAKE.", "patches", ge=0
     )
-    batch: int = more(64, "Labelled patches per step.", "patches", ge=2, le=65_536)
+    batch: int = more(64, "Labeled patches per step.", "patches", ge=2, le=65_536)
     learning_rate: float = more(1e-3, "Step size of Adam, for both networks.", gt=0, lt=1)
     decay: float = more(0.8, "Factor of the step size every decay_epochs.", gt=0, le=1)
     decay_epochs: int = more(20, "Epochs between two cuts of the step size.", "epochs", ge=1)

@@ -29,7 +29,7 @@ def boundary_counts(
     ----------
     truth, predicted
         ``(H, W)`` classes 0..K.  Where the truth is 0 nothing is counted, and the border
-        between labelled and unlabelled pixels is no boundary.
+        between labeled and unlabeled pixels is no boundary.
     num_classes
         K.
     tolerance_px

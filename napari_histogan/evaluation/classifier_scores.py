@@ -34,7 +34,7 @@ def score_classifier(folder: Path, resamples: int = 1000, seed: int = 0) -> dict
     ----------
     folder
         With ``classifier.json``, whose ``validation`` and ``test`` hold a confusion matrix per image
-        (:class:`~napari_histogan.training.classifier_judgement.Judgement`); each gains ``intervals``, by
+        (:class:`~napari_histogan.training.classifier_judgement.Judgment`); each gains ``intervals``, by
         figure, and by class name for figures of classes: value, low, and high; null where there is no
         figure.
     resamples
@@ -55,7 +55,7 @@ def score_classifier(folder: Path, resamples: int = 1000, seed: int = 0) -> dict
         found = plan.get(part)
         if not found:
             continue
-        # Row and column 0 are unlabelled, see napari_histogan.metrics.
+        # Row and column 0 are unlabeled, see napari_histogan.metrics.
         counts = np.pad(np.array(found["confusions"], np.int64), ((0, 0), (1, 0), (1, 0)))
         intervals = {key: bootstrap(counts, figure, resamples, seed) for key, figure in _FIGURES.items()}
         found["intervals"] = {key: _named(values, names) for key, values in intervals.items()}

@@ -43,7 +43,7 @@ def sample_sheet(
     images
         ``(n, R, R, 3)`` uint8 RGB.
     masks
-        ``(n, R, R)`` uint8, 0 = unlabelled; None leaves the outlines out.
+        ``(n, R, R)`` uint8, 0 = unlabeled; None leaves the outlines out.
     uncertainty
         ``(n, R, R)``, any scale from 0; None leaves it out.  All samples share one scale.
     classes

@@ -79,7 +79,7 @@ def _table_of_slides(slides: Sequence[SlideCounts], scores: SegmentationScores) 
 def worst_and_best(slides: Sequence[SlideCounts], read: ReadPixels, classes: ClassTable) -> list[Figure]:
     """Return pictures of the blocks with the smallest and the largest share of right pixels.
 
-    Blocks of which less than a quarter is labelled do not count.
+    Blocks of which less than a quarter is labeled do not count.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def worst_and_best(slides: Sequence[SlideCounts], read: ReadPixels, classes: Cla
     places: list[tuple[float, int, Region]] = []
     for number, slide in enumerate(slides):
         matrices, block_px = slide.blocks.matrices(), slide.blocks.block_px
-        labelled, right = matrices.sum(axis=(1, 2)), metrics.pixel_accuracy(matrices)
+        labeled, right = matrices.sum(axis=(1, 2)), metrics.pixel_accuracy(matrices)
         regions = [region.clipped(slide.compared.size) for region in block_regions(slide.blocks)]
-        enough = np.flatnonzero(labelled >= _LEAST_SHARE * block_px**2).tolist()
+        enough = np.flatnonzero(labeled >= _LEAST_SHARE * block_px**2).tolist()
         places += [(float(right[k]), number, regions[k]) for k in enough]
     order = sorted(places, key=lambda place: place[0])
     worst = order[: min(_PLACES, len(order) // 2)]

@@ -162,7 +162,7 @@ def count_slide(
     ConfigError
         If masked figures are asked for too far from the boundaries for the heatmap's resolution.
     LabelError
-        If no labelled pixel lies in the heatmap.
+        If no labeled pixel lies in the heatmap.
     """
     if config.masked_um > _FARTHEST_PX * compared.mpp:
         raise ConfigError(
@@ -174,7 +174,7 @@ def count_slide(
     blocks = count_blocks(compared.size, compared.truth, compared.percent, k, block_px)
     if not blocks.places():
         raise LabelError(
-            f"the reference of {name} has no labelled pixel in the heatmap",
+            f"the reference of {name} has no labeled pixel in the heatmap",
             "outlines of the project's classes on the slide",
             "check that the reference belongs to this slide",
         )

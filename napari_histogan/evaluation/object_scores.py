@@ -70,7 +70,7 @@ class ObjectMatcher:
     def add(self, truth: Mask, predicted: Mask, origin: tuple[int, int] = (0, 0)) -> None:
         """Add a part ``(H, W)`` whose first pixel lies at row and column ``origin``.
 
-        Where the truth is 0 (unlabelled) there is no object.
+        Where the truth is 0 (unlabeled) there is no object.
         """
         true = self._true.add(truth == self._class, origin)
         found = self._found.add((predicted == self._class) & (truth > 0), origin)

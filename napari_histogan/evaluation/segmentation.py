@@ -54,7 +54,7 @@ class SegmentationScores:
     matrix
         ``(K + 1, K + 1)``, rows truth, columns prediction, 0 = none.
     blocks
-        Number of blocks with labelled pixels.
+        Number of blocks with labeled pixels.
     unit
         What was resampled, in words.
     """
@@ -130,7 +130,7 @@ class BlockCounts:
                 self._by_place[place] = self._by_place.get(place, 0) + counts
 
     def matrices(self) -> metrics.Counts:
-        """Return the counts of blocks with labelled pixels, ``(B, K + 1, K + 1)``, by place."""
+        """Return the counts of blocks with labeled pixels, ``(B, K + 1, K + 1)``, by place."""
         side = self.num_classes + 1
         places = sorted(self._by_place)
         return np.array([self._by_place[place] for place in places], np.int64).reshape(-1, side, side)
@@ -191,11 +191,11 @@ def score(
     Raises
     ------
     LabelError
-        If no block has a labelled pixel.
+        If no block has a labeled pixel.
     """
     if not len(counts) or not counts.any():
         raise LabelError(
-            "the reference has no labelled pixel in the heatmap",
+            "the reference has no labeled pixel in the heatmap",
             "outlines of the project's classes on the slide",
             "check that the reference belongs to this slide",
         )
@@ -214,7 +214,7 @@ def compare(
     Raises
     ------
     LabelError
-        If the blocks or their labelled pixels differ.
+        If the blocks or their labeled pixels differ.
     """
     a, b = first.matrices(), second.matrices()
     same = first.places() == second.places() and np.array_equal(a.sum(axis=2), b.sum(axis=2))

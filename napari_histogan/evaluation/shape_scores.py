@@ -128,9 +128,9 @@ def count_shapes(
             borders.append(boundary_counts(first, second, K, tolerance_px, halo))
             inner = _within(block, frame)
             sure.append(calibration_counts(truth[inner], percent[:, inner[0], inner[1]]))
-    labelled = [n for n, counts in enumerate(sure) if counts.any()] or [0]
+    labeled = [n for n, counts in enumerate(sure) if counts.any()] or [0]
     objects = _objects([matcher.by_block(block_px) for matcher in matchers])
-    return ShapeCounts(np.stack(borders)[labelled], np.stack(sure)[labelled], objects)
+    return ShapeCounts(np.stack(borders)[labeled], np.stack(sure)[labeled], objects)
 
 
 def score_shapes(

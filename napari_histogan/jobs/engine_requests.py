@@ -102,7 +102,7 @@ class Requests:
             return self._pop(URGENCY[than.do])
 
     def is_stale(self, request: Request) -> bool:
-        """Whether a running request was replaced by a newer one, cancelled, or left alone."""
+        """Whether a running request was replaced by a newer one, canceled, or left alone."""
         with self._changed:
             newer = self._newest.get(request.do, request.number) > request.number
             return self._closed or newer or request.number in self._cancelled

@@ -75,7 +75,7 @@ class BlockLabels:
         return np.bincount(self.grid[self.grid >= 0], minlength=len(self.values)).astype(np.int64)
 
     def places(self, value: int | None = None) -> NDArray[np.int64]:
-        """Return row and column of the blocks of a label value, or of all labelled, ``(n, 2) int64``."""
+        """Return row and column of the blocks of a label value, or of all labeled, ``(n, 2) int64``."""
         chosen = self.grid >= 0 if value is None else self.grid == value
         return np.argwhere(chosen).astype(np.int64)
 
@@ -101,7 +101,7 @@ class BlockLabels:
         Raises
         ------
         LabelError
-            If a labelled block lies outside of the slide, or the grid is not the slide's.
+            If a labeled block lies outside of the slide, or the grid is not the slide's.
         """
         rows, columns = (ceil(side / self.block_um - 0.01) for side in size_um)
         found = self.grid.shape

@@ -1,4 +1,4 @@
-"""Where the middles of labelled patches lie, and balanced sets of them (paper 004).
+"""Where the middles of labeled patches lie, and balanced sets of them (paper 004).
 
 For thin structures: patches of the object on the skeleton of its mask, patches of the background outside of a
 dilation of it.  For painted pixels: every pixel of a class.
@@ -21,7 +21,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Centers:
-    """Labelled places.
+    """Labeled places.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def skeleton_places(
 def pixel_places(
     masks: Sequence[NDArray[np.uint8]], inside: Sequence[NDArray[np.bool_]], num_classes: int
 ) -> list[Places]:
-    """Return the places of K classes: every pixel of masks ``(H, W) uint8`` with 1 to K (0 is unlabelled).
+    """Return the places of K classes: every pixel of masks ``(H, W) uint8`` with 1 to K (0 is unlabeled).
 
     Raises
     ------
@@ -99,7 +99,7 @@ def pixel_places(
     if most > num_classes:
         raise LabelError(
             f"a mask holds the value {most}",
-            f"0 for unlabelled, and 1 to {num_classes} for the classes",
+            f"0 for unlabeled, and 1 to {num_classes} for the classes",
             "add the class to the project, or set centers to skeleton for a mask of one object",
         )
     each = range(1, num_classes + 1)

@@ -1,6 +1,6 @@
 """The classes that people paint: number, name, color, and key.
 
-In a mask 0 means unlabelled and 1 to K are classes.  A network gives K logits;
+In a mask 0 means unlabeled and 1 to K are classes.  A network gives K logits;
 its logit ``k`` stands for class ``k + 1``.
 """
 
@@ -159,7 +159,7 @@ class ClassTable:
 
     @property
     def num_classes(self) -> int:
-        """K: how many classes there are; unlabelled is not one of them."""
+        """K: how many classes there are; unlabeled is not one of them."""
         return len(self.classes)
 
     def __len__(self) -> int:
@@ -217,7 +217,7 @@ class ClassTable:
         if top > len(self.classes):
             raise LabelError(
                 f"{what} holds the value {top}",
-                f"0 (unlabelled) to {len(self.classes)}",
+                f"0 (unlabeled) to {len(self.classes)}",
                 "add the class to the project first, or repaint these pixels",
             )
         return mask

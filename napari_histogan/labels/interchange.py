@@ -81,14 +81,14 @@ def read_png_mask(path: Path | str, classes: ClassTable) -> NDArray[np.uint8]:
     ----------
     path
         A PNG: gray or indexed with class numbers, or RGB in the colors of the classes
-        (black, white, or see-through = unlabelled unless a class has that color).
+        (black, white, or see-through = unlabeled unless a class has that color).
     classes
         Numbers and colors.
 
     Returns
     -------
     numpy.ndarray
-        ``(H, W)`` uint8, 0 = unlabelled.
+        ``(H, W)`` uint8, 0 = unlabeled.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_png_mask(path: Path | str, classes: ClassTable) -> NDArray[np.uint8]:
         y, x = np.argwhere(wrong)[0].tolist()
         raise LabelError(
             f"{path} has the value {values[y, x]} at row {y}, column {x}",
-            f"0 (unlabelled) to {classes.num_classes}",
+            f"0 (unlabeled) to {classes.num_classes}",
             "save class numbers, not brightness",
         )
     return values.astype(np.uint8)

@@ -166,7 +166,7 @@ def polygonize(
     Parameters
     ----------
     mask
-        ``(H, W)`` uint8, 0 = unlabelled.
+        ``(H, W)`` uint8, 0 = unlabeled.
     classes
         Names and colors by value.
     origin

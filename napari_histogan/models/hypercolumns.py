@@ -4,7 +4,7 @@ A hypercolumn is what a pixel's position reads in all feature maps of the genera
 to the size of the image.  Built as such it takes 1.2 GiB for one 256 px image and 20 GiB for one of
 1024 px.  Neither use needs that:
 
-* Labelling images begins with a linear layer, and a linear layer commutes with upsampling:
+* Labeling images begins with a linear layer, and a linear layer commutes with upsampling:
   :mod:`~napari_histogan.models.hypercolumn_projection`.
 * Training reads few pixels; :func:`gather_hypercolumns` takes just those, from at most four native
   neighbors each.

@@ -36,7 +36,7 @@ class PatchClassifierInfo:
     noise, conditional
         Of the generator; noise 0 if there is none.
     patches
-        Labelled patches that it learned from.
+        Labeled patches that it learned from.
     validation
         Figures of pictures kept back; empty if there were none.
     """

@@ -77,7 +77,7 @@ class PixelClassifierSpec:
 
     @property
     def num_classes(self) -> int:
-        """K, without unlabelled."""
+        """K, without unlabeled."""
         return len(self.classes)
 
     @property

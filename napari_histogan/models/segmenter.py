@@ -73,7 +73,7 @@ class SegmenterInfo:
     Attributes
     ----------
     num_classes
-        Number of classes K, without "unlabelled".
+        Number of classes K, without "unlabeled".
     class_names
         Names of the K classes.
     mpp

@@ -158,7 +158,7 @@ def modulated_conv2d(
     scale = None
     if demodulate:
         if x.dtype == torch.float16:
-            # Cancelled by the demodulation; keeps products within the range of half precision.
+            # Canceled by the demodulation; keeps products within the range of half precision.
             fan_in = weight[0].numel()
             weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(fan_in))
             styles = styles / styles.abs().amax(dim=1, keepdim=True)

@@ -1,7 +1,7 @@
 """A compact U-Net for segmentation.
 
 Pixels ``(N, 3, H, W)`` go in as floats in -1..1, logits ``(N, K, H, W)`` come out; logit
-``k`` means class ``k + 1``, because 0 is unlabelled in masks.  Normalization is by batch
+``k`` means class ``k + 1``, because 0 is unlabeled in masks.  Normalization is by batch
 statistics, so that :func:`.segmenter.fold_batch_norm` can merge it into the convolutions: after
 training the net is convolutions and nothing else.
 

@@ -56,7 +56,7 @@ class Correction:
     mpp
         Microns per pixel of region and mask.
     mask
-        ``(region.height, region.width)`` uint8: 0 unlabelled, 1 to K classes.
+        ``(region.height, region.width)`` uint8: 0 unlabeled, 1 to K classes.
     source
         Id of the heatmap that was corrected, or "".
     author

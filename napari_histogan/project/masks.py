@@ -65,7 +65,7 @@ class MaskStore:
         index
             Number of the sample.
         mask
-            ``(R, R)`` uint8: 0 unlabelled, 1 to K classes.
+            ``(R, R)`` uint8: 0 unlabeled, 1 to K classes.
         classes
             The classes of the project.
 
@@ -145,7 +145,7 @@ class MaskStore:
         return sorted(int(p.stem) for p in self.folder.glob("*.npy") if p.stem.isdecimal())
 
     def painted(self) -> list[int]:
-        """Return the samples with at least one labelled pixel."""
+        """Return the samples with at least one labeled pixel."""
         return [index for index in self.indices() if self._is_painted(index)]
 
     def content_hash(self) -> str:
@@ -208,7 +208,7 @@ class MaskStore:
         _COMPRESSING.submit(_compress, version)
 
     def _is_painted(self, index: int) -> bool:
-        """Whether a mask has a labelled pixel; files that did not change are not read again."""
+        """Whether a mask has a labeled pixel; files that did not change are not read again."""
         stamp = _stamp(self.path(index))
         known = self._painted.get(index)
         if known is None or known[0] != stamp:

@@ -4,7 +4,7 @@
 
     labels/pictures/NAME/
         images/NAME.png         the picture, RGB
-        masks/NAME.png          one gray value a pixel: 0 unlabelled, 1 to K
+        masks/NAME.png          one gray value a pixel: 0 unlabeled, 1 to K
         history/0001.png        the masks before this one
 
 It is a folder of images and masks as the training of patch classifiers reads it.
@@ -44,7 +44,7 @@ def keep_picture(
     pixels
         ``(H, W, 3) uint8``.
     mask
-        ``(H, W) uint8``: 0 unlabelled, 1 to K; None leaves what was painted before.
+        ``(H, W) uint8``: 0 unlabeled, 1 to K; None leaves what was painted before.
 
     Returns
     -------

@@ -319,7 +319,7 @@ class Project:
         return self.masks(samples).load(index)
 
     def painted(self, samples: Artifact | str) -> list[int]:
-        """Return the samples with at least one labelled pixel."""
+        """Return the samples with at least one labeled pixel."""
         return self.masks(samples).painted()
 
     def masks_parent(self, samples: Artifact | str) -> Parent:

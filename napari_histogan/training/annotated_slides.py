@@ -64,7 +64,7 @@ class AnnotatedSlide:
     Raises
     ------
     LabelError
-        If an outline lies outside of the slide, its class is not known, or nothing is labelled.
+        If an outline lies outside of the slide, its class is not known, or nothing is labeled.
     ConfigError
         If the slide's resolution is too far from ``mpp``.
     SlideError
@@ -101,7 +101,7 @@ class AnnotatedSlide:
                         counts.append(found)
         if not counts:
             raise LabelError(
-                f"no pixel of {slide.path.name} is labelled by its outlines",
+                f"no pixel of {slide.path.name} is labeled by its outlines",
                 "outlines of the project's classes that cover an area",
                 "check that the outlines belong to this slide",
             )

@@ -2,7 +2,7 @@
 
 Each image gets its own: mirror image, turn, scale, shift, amounts of stain, blur,
 noise, and loss as by JPEG.  Masks follow the geometry by nearest neighbor; what comes in from outside the
-picture is unlabelled.  All random numbers come from one CPU generator, so that a batch
+picture is unlabeled.  All random numbers come from one CPU generator, so that a batch
 is a function of its seed on every device.
 """
 
@@ -73,7 +73,7 @@ def augment(
     pixels
         ``(N, 3, S, S)`` float, 0..255.
     masks
-        ``(N, S, S)`` integers, 0 = unlabelled.
+        ``(N, S, S)`` integers, 0 = unlabeled.
     generator
         On the CPU.
     strength

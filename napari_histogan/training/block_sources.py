@@ -1,4 +1,4 @@
-"""Labelled blocks as training data: pixels read when they are drawn, groups of one label for each step."""
+"""Labeled blocks as training data: pixels read when they are drawn, groups of one label for each step."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _CHUNK = 16384
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """Confusion matrices of painted images, all their painted pixels counted.
 
     Attributes
@@ -57,7 +57,7 @@ def judge_images(
     compute: Compute,
     reporter: Reporter,
     cache: FeatureCache | None = None,
-) -> Judgement:
+) -> Judgment:
     """Label every image that some member did not learn from, and count against what is painted.
 
     Parameters
@@ -100,7 +100,7 @@ def judge_images(
         labels = predictors[pattern.tobytes()].label_levels(levels, probabilities=False).labels
         matrix = metrics.confusion_matrix(samples.masks[i], labels[0].cpu().numpy(), classes)
         found[int(split.tests[i])][int(i)] = matrix
-    return Judgement(*found)
+    return Judgment(*found)
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ On disk a source is one zarr group, ``pairs.zarr``:
 array                     shape, type              meaning
 ========================  =======================  ===========================================
 ``images``                ``(N, S, S, 3) uint8``   RGB
-``masks``                 ``(N, S, S) uint8``      classes 1..K, 0 = unlabelled
+``masks``                 ``(N, S, S) uint8``      classes 1..K, 0 = unlabeled
 ``kept``                  ``(N,) bool``            pairs to learn from (optional: all)
 ``group``                 ``(N,) int64``           pairs of one region share it (optional)
 ========================  =======================  ===========================================
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_histogan.errors import LabelError, StorageError
+from napari_histogan.slides.stored_arrays import StoredArray, StoredGroup
 
 UInt8 = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -144,7 +145,7 @@ class ZarrPairs:
     ) -> None:
         self.path = Path(path)
         group, self._images, self._masks = _open_pairs(self.path)
-        kept = cast(Any, group)["kept"][:].astype(bool) if "kept" in group else None
+        kept = group.whole("kept")
         self._rows = np.arange(self._images.shape[0]) if kept is None else np.flatnonzero(kept)
         if not len(self._rows):
             raise LabelError(
@@ -155,10 +156,10 @@ class ZarrPairs:
         stored = group.attrs.get("mpp")
         if mpp is None and not isinstance(stored, int | float):
             raise LabelError(f"{self.path} does not say its microns per pixel", "the attribute mpp")
-        self.mpp = float(mpp if mpp is not None else cast(float, stored))
+        self.mpp = float(stored if mpp is None else mpp)
         self.weight, self.patch_px = float(weight), int(self._images.shape[1])
-        groups = cast(Any, group)["group"][:][self._rows] if "group" in group else self._rows
-        self.groups = np.asarray(groups, np.int64)
+        groups = group.whole("group")
+        self.groups = np.asarray(self._rows if groups is None else groups[self._rows], np.int64)
         self._loaded: ArrayPairs | None = None
         self._fits = len(self._rows) * self.patch_px**2 * 4 <= cache_bytes
 
@@ -171,8 +172,7 @@ class ZarrPairs:
         if self._fits:
             return self._load().batch(indices)
         rows = self._rows[np.asarray(indices, np.int64)]
-        images, masks = self._images.oindex[rows], self._masks.oindex[rows]
-        return np.asarray(images, np.uint8), np.asarray(masks, np.uint8)
+        return self._images.rows(rows), self._masks.rows(rows)
 
     def class_counts(self) -> Integers:
         """Return the pixels of each mask value in the kept pairs, ``(256,)``."""
@@ -180,8 +180,8 @@ class ZarrPairs:
             return self._load().class_counts()
         counts = np.zeros(256, np.int64)
         for start in range(0, len(self._rows), 16 * _PAIRS_PER_CHUNK):
-            masks = self._masks.oindex[self._rows[start : start + 16 * _PAIRS_PER_CHUNK]]
-            counts += np.bincount(np.asarray(masks, np.uint8).ravel(), minlength=256)
+            masks = self._masks.rows(self._rows[start : start + 16 * _PAIRS_PER_CHUNK])
+            counts += np.bincount(masks.ravel(), minlength=256)
         return counts
 
     def _load(self) -> ArrayPairs:
@@ -384,16 +384,19 @@ def check_pairs(
         )
 
 
-def _open_pairs(path: Path) -> tuple[zarr.Group, Any, Any]:
-    """Open a group and check its two arrays."""
+def _open_pairs(path: Path) -> tuple[StoredGroup, StoredArray, StoredArray]:
+    """Open a group and check its arrays."""
     try:
-        group = zarr.open_group(path, mode="r")
-        images, masks = cast(Any, group["images"]), cast(Any, group["masks"])
-    except (OSError, KeyError, ValueError) as error:
+        group = StoredGroup(path, ("images", "masks"))
+    except StorageError as error:
         raise LabelError(
             f"{path} is not a set of pairs: {error}",
             "a zarr group with the arrays images and masks",
             "make the data set, or merge the corrections, again",
         ) from error
+    images, masks = group["images"], group["masks"]
     check_pairs(images.shape, masks.shape, images.dtype, masks.dtype, str(path))
+    for name in ("kept", "group"):
+        if name in group and group[name].shape != images.shape[:1]:
+            raise LabelError(f"{path} has {name} {group[name].shape}", f"{images.shape[:1]}")
     return group, images, masks

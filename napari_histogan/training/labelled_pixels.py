@@ -46,7 +46,7 @@ class PaintedSamples:
     noise_seed
         (n,) int64.
     masks
-        (n, R, R) uint8: 0 unlabelled, 1 to K classes.
+        (n, R, R) uint8: 0 unlabeled, 1 to K classes.
     noise
         (n, P) float32, rows of :func:`~napari_histogan.models.noise.noise_rows` for samples whose noise was
         fitted; None where it follows from the seeds.

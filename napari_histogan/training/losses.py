@@ -1,4 +1,4 @@
-"""Losses of segmentation; pixels whose mask is 0 (unlabelled) count in none of them."""
+"""Losses of segmentation; pixels whose mask is 0 (unlabeled) count in none of them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def segmentation_loss(logits: Tensor, masks: Tensor, kind: SegmentationLoss = "c
 
 
 def cross_entropy_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the labelled pixels; 0 if there are none."""
+    """Return the mean cross-entropy of the labeled pixels; 0 if there are none."""
     total = F.cross_entropy(logits, masks - 1, ignore_index=-1, reduction="sum")
     return total / (masks > 0).sum().clamp(min=1)
 
 
 def losses_of_images(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean cross-entropy of each image's labelled pixels, ``(N,)``; 0 if it has none."""
+    """Return the mean cross-entropy of each image's labeled pixels, ``(N,)``; 0 if it has none."""
     each = F.cross_entropy(logits.float(), masks - 1, ignore_index=-1, reduction="none").sum(dim=(1, 2))
     return each / (masks > 0).sum(dim=(1, 2)).clamp(min=1)
 
@@ -58,9 +58,9 @@ def soft_dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor
     F. Milletari, N. Navab, S.-A. Ahmadi: "V-Net", 3DV 2016, section 3; here with plain sums in the
     denominator.
     """
-    labelled = masks > 0
-    truth = F.one_hot((masks - 1).clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
-    probabilities = logits.softmax(dim=1) * labelled[:, None]
+    labeled = masks > 0
+    truth = F.one_hot((masks - 1).clamp(min=0), logits.shape[1]).movedim(-1, 1) * labeled[:, None]
+    probabilities = logits.softmax(dim=1) * labeled[:, None]
     shared = (probabilities * truth).sum(dim=(0, 2, 3))
     size_truth, size_predicted = truth.sum(dim=(0, 2, 3)), probabilities.sum(dim=(0, 2, 3))
     dice = (2 * shared + smooth) / (size_truth + size_predicted + smooth)

@@ -143,7 +143,7 @@ class PatchGanState:
     def _classifier_losses(
         self, real: Tensor, classes: Tensor, painted: Tensor, wanted: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return the losses of the logits of real patches, labelled ones first, and of painted ones."""
+        """Return the losses of the logits of real patches, labeled ones first, and of painted ones."""
         num_classes = self.net.shape.num_classes
         losses = {"class_loss": class_loss(real[: len(classes)], classes, num_classes)}
         if self.generator is not None:

@@ -4,7 +4,7 @@
 
     photos/            a folder with pictures (train/, images/, or the folder itself)
         train/a.png
-        masks/a.png    one gray value a pixel: 0 unlabelled, 1..K
+        masks/a.png    one gray value a pixel: 0 unlabeled, 1..K
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cut a labelled region of a slide into training patches."""
+"""Cut a labeled region of a slide into training patches."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def cut_region(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read the region's pixels and cut it, with its mask, into overlapping patches.
 
-    Patches without a labelled pixel are left out.  A region smaller than a patch gives one
-    patch around it, whose rim is unlabelled.
+    Patches without a labeled pixel are left out.  A region smaller than a patch gives one
+    patch around it, whose rim is unlabeled.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def cut_region(
     region
         In pixels of ``mask_mpp``.
     mask
-        ``(region.height, region.width)`` uint8, 0 unlabelled.
+        ``(region.height, region.width)`` uint8, 0 unlabeled.
     mask_mpp
         Resolution of region and mask in um/px.
     patch_px, mpp
@@ -49,14 +49,14 @@ def cut_region(
     Raises
     ------
     LabelError
-        If mask and region differ in size, or nothing is labelled.
+        If mask and region differ in size, or nothing is labeled.
     """
     if mask.shape != region.size.shape:
         raise LabelError(
             f"the mask has {mask.shape} pixels", f"{region.size.shape}, the region's", "save it again"
         )
     if not mask.any():
-        raise LabelError("nothing is labelled in the region", "one labelled pixel or more", "paint it first")
+        raise LabelError("nothing is labeled in the region", "one labeled pixel or more", "paint it first")
     factor = mask_mpp / mpp
     core = Region(
         round(region.y * factor),

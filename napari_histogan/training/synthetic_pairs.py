@@ -52,7 +52,7 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return image (3, R, R) and mask (R, R) int64: classes 1 to K, 0 is unlabelled.
+        """Return image (3, R, R) and mask (R, R) int64: classes 1 to K, 0 is unlabeled.
 
         Raises
         ------

@@ -47,7 +47,7 @@ class PatchLabels:
     views
         The prepared pictures.
     centers
-        Labelled patches; at least as many as a batch.
+        Labeled patches; at least as many as a batch.
     class_names
         Of the K classes.
     unlabelled
@@ -153,7 +153,7 @@ class _Batches:
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return labelled patches, their classes, and as many patches without labels if there are any."""
+        """Return labeled patches, their classes, and as many patches without labels if there are any."""
         config, centers = self._config, self._labels.centers
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
@@ -195,7 +195,7 @@ class _Speed:
 def _require_a_batch(labels: PatchLabels, config: TrainPatchGanConfig) -> None:
     if len(labels.centers) < config.batch:
         raise LabelError(
-            f"there are {len(labels.centers)} labelled patches",
+            f"there are {len(labels.centers)} labeled patches",
             f"at least {config.batch}, a batch",
             "label more, or set batch lower",
         )
@@ -215,7 +215,7 @@ def _go_on(state: PatchGanState, store: CheckpointStore, labels: PatchLabels) ->
         return
     if found.state.get("labels") != _identity(labels):
         raise LabelError(
-            "the labelled patches are not those that this run began with",
+            "the labeled patches are not those that this run began with",
             "the same pictures and settings",
             "start a new run",
         )

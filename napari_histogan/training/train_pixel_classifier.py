@@ -102,7 +102,7 @@ def train_pixel_classifier(
     -------
     Path
         Folder with ``classifier.safetensors`` and ``classifier.json``; the latter holds ``validation`` and,
-        where the split asks for it, ``test``: see :class:`~.classifier_judgement.Judgement`.
+        where the split asks for it, ``test``: see :class:`~.classifier_judgement.Judgment`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from napari_histogan.labels.classes import ClassTable
 
 
 def label_colormap(table: ClassTable) -> Any:
-    """Return the colors of a labels layer; unlabelled and unknown values are transparent."""
+    """Return the colors of a labels layer; unlabeled and unknown values are transparent."""
     clear = np.zeros(4, np.float32)
     colors: dict[int | None, Any] = {None: clear, 0: clear}
     colors.update({info.index: info.color for info in table})
@@ -22,7 +22,7 @@ def label_features(table: ClassTable) -> dict[str, list[Any]]:
     """Return what the status bar shows for each value of a mask."""
     return {
         "index": [0, *(info.index for info in table)],
-        "class": ["unlabelled", *(info.name for info in table)],
+        "class": ["unlabeled", *(info.name for info in table)],
     }
 
 

@@ -91,7 +91,7 @@ class EngineLink(QObject):
             try:
                 self.client.cancel(number)
             except JobError:
-                logger.debug("the engine ended before a request was cancelled")
+                logger.debug("the engine ended before a request was canceled")
 
     def forget(self) -> None:
         """Call nobody back for what was asked so far; the process stays, ready for the next project."""

@@ -76,7 +76,7 @@ def paint_over(labels: Any, picture: Any) -> NDArray[np.uint8]:
     values = np.asarray(labels.data)
     if values.size and (values.max() > 255 or values.min() < 0):
         raise LabelError(
-            f"the labels reach from {values.min()} to {values.max()}", "classes 1 to 255, 0 for unlabelled"
+            f"the labels reach from {values.min()} to {values.max()}", "classes 1 to 255, 0 for unlabeled"
         )
     places, inside = [], []
     for axis, count in enumerate(size_of(picture)):

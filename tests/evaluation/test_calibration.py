@@ -16,7 +16,7 @@ def test_pixels_are_binned_by_their_highest_probability() -> None:
     assert counts[8].tolist() == pytest.approx([2, 1.6, 1])
     assert counts[5].tolist() == pytest.approx([1, 0.55, 1])
     assert counts[9].tolist() == pytest.approx([1, 1.0, 1])  # 1 belongs to the last bin
-    assert counts[:, 0].sum() == 4  # not the unlabelled one, not the one without prediction
+    assert counts[:, 0].sum() == 4  # not the unlabeled one, not the one without prediction
     assert calibration_error(counts) == pytest.approx((0.6 + 0.45 + 0) / 4)
 
 

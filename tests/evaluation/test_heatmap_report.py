@@ -113,7 +113,7 @@ def test_several_slides_are_resampled_as_slides(compared, tmp_path):
     page = write_heatmap_report(tmp_path / "r.html", "Maps", scores, pictures, slides).read_text()
     assert "2 slides" in page
     assert page.index(">bad<") < page.index(">good<")
-    with pytest.raises(LabelError, match="the reference of empty has no labelled pixel"):
+    with pytest.raises(LabelError, match="the reference of empty has no labeled pixel"):
         count_slide("empty", HeatmapAndOutlines(tmp_path / "map.zarr", [], [], CLASSES, 0.5), CLASSES, config)
     with pytest.raises(ConfigError, match="lower masked_um"):
         count_slide("good", compared, CLASSES, settings(masked_um=5000))

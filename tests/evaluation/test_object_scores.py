@@ -31,7 +31,7 @@ def row(text: str) -> np.ndarray:
         ("1221221", "1222221", 1, 1, 2),  # two objects, found as one
         ("1221221", "1111111", 0, 0, 2),
         ("1111111", "1221221", 0, 2, 0),
-        ("0221221", "2221221", 2, 2, 2),  # nothing counts where the truth is unlabelled
+        ("0221221", "2221221", 2, 2, 2),  # nothing counts where the truth is unlabeled
     ],
 )
 def test_objects_are_counted_as_by_hand(truth: str, predicted: str, hits: int, found: int, true: int) -> None:

@@ -20,7 +20,7 @@ NAMES = ("a", "b", "c")
 
 @pytest.fixture
 def truth() -> np.ndarray:
-    """Three classes in coarse squares, a part of it unlabelled."""
+    """Three classes in coarse squares, a part of it unlabeled."""
     rng = np.random.default_rng(0)
     truth = np.kron(rng.integers(1, 4, (10, 12)), np.ones((10, 10))).astype(np.uint8)
     truth[:25, :25] = 0
@@ -113,7 +113,7 @@ def test_scores_hold_the_figures_of_the_whole_inside_their_intervals(truth: np.n
 
 
 def test_without_labelled_pixels_there_is_nothing_to_score(truth: np.ndarray) -> None:
-    with pytest.raises(LabelError, match="no labelled pixel"):
+    with pytest.raises(LabelError, match="no labeled pixel"):
         score(counted(np.zeros_like(truth), truth).matrices(), NAMES)
 
 

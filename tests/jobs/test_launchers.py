@@ -154,7 +154,7 @@ def test_a_job_waits_in_the_queue_and_takes_the_projects_setting(
 def test_a_job_that_left_the_queue_without_a_word_has_failed(
     project: Project, stages: str, folder: Path
 ) -> None:
-    (folder / "sbatch").write_text("#!/bin/sh\necho 4712\n")  # taken, and cancelled at once
+    (folder / "sbatch").write_text("#!/bin/sh\necho 4712\n")  # taken, and canceled at once
     job = start_job(project.root, TrainGanConfig(kimg=3), pipeline=stages, launcher="slurm")
     status = job.wait(40)
     assert (status.state, (status.error or {})["type"]) == ("failed", "ProcessDied")

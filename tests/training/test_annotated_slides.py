@@ -38,11 +38,11 @@ def test_patches_of_every_scale_hold_the_pixels_that_their_outlines_label(slide)
     for scale in (1, 2, 3, 4):
         images, masks = source.batch(np.flatnonzero(source.scales == scale))
         assert images.shape[1:] == (32, 32, 3)
-        labelled = masks > 0
-        assert labelled.mean() > 0.8
+        labeled = masks > 0
+        assert labeled.mean() > 0.8
         # A pixel of the border between the halves is a mix; all others tell their class.
         right = (images[..., 0] > 130) == (masks == 2)
-        assert right[labelled].mean() > 0.99
+        assert right[labeled].mean() > 0.99
     assert sum(source.scales == 1) == (SIDE // 32) ** 2
 
 

@@ -31,9 +31,9 @@ def test_patches_hold_the_pixels_that_their_masks_label(folder: Path, mpp: float
     source = PictureFolder(folder, 0.5, CLASSES, 16, mpp)
     images, masks = source.batch(range(len(source)))
     assert images.shape == (len(source), 16, 16, 3)
-    labelled = masks > 0
-    assert np.array_equal((images[..., 0] // 100)[labelled], masks[labelled])
-    assert source.class_counts()[1:3].sum() == labelled.sum()
+    labeled = masks > 0
+    assert np.array_equal((images[..., 0] // 100)[labeled], masks[labeled])
+    assert source.class_counts()[1:3].sum() == labeled.sum()
     assert set(source.groups) == {0, 1}
     expected = {0.5: 3 * 5 + 2 * 2, 1.0: 2 * 3 + 1}[mpp]
     assert len(source) == expected

@@ -1,4 +1,4 @@
-"""Cutting labelled regions into patches: pixels and masks stay together, nothing is lost."""
+"""Cutting labeled regions into patches: pixels and masks stay together, nothing is lost."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def test_mask_of_another_size_is_refused(slide, shape):
 
 
 def test_empty_mask_is_refused(slide):
-    with pytest.raises(LabelError, match="nothing is labelled"):
+    with pytest.raises(LabelError, match="nothing is labeled"):
         cut_region(slide, Region(0, 0, 20, 20), np.zeros((20, 20), np.uint8), 1.0, 32, 1.0)

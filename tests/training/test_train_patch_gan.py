@@ -166,7 +166,7 @@ def test_training_ends_where_numbers_end(tmp_path):
 
 
 def test_too_few_labels_for_a_batch_are_refused(tmp_path):
-    with pytest.raises(LabelError, match="there are 8 labelled patches"):
+    with pytest.raises(LabelError, match="there are 8 labeled patches"):
         train(labels(8), TrainPatchGanConfig(**TINY), QuietReporter(tmp_path))
 
 

@@ -31,7 +31,7 @@ def press(studio, button):
 
 
 def handle(slider, percent):
-    """Return where the handle of a labelled slider is at a value."""
+    """Return where the handle of a labeled slider is at a value."""
     inner = slider._slider
     option = QStyleOptionSlider()
     inner.initStyleOption(option)

@@ -1,4 +1,4 @@
-"""Colors on the canvas are those of the class table; what is unlabelled is transparent."""
+"""Colors on the canvas are those of the class table; what is unlabeled is transparent."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def test_label_colors():
 
 
 def test_status_bar_names():
-    assert label_features(TABLE) == {"index": [0, 1, 2], "class": ["unlabelled", "tumor", "stroma"]}
+    assert label_features(TABLE) == {"index": [0, 1, 2], "class": ["unlabeled", "tumor", "stroma"]}
 
 
 def test_improbable_is_transparent():
