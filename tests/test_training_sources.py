@@ -8,7 +8,8 @@ import pytest
 
 from napari_histogan.config import TrainSegmenterConfig, dump_config
 from napari_histogan.config.segmentation import RENAL
-from napari_histogan.config.training_sources import SourceName, parse_source
+from napari_histogan.config.training_sources import SourceName, absolute_source, parse_source
+from napari_histogan.jobs.runner import with_absolute_paths
 
 
 @pytest.mark.parametrize(
@@ -19,11 +20,30 @@ from napari_histogan.config.training_sources import SourceName, parse_source
         ("outlines:a-b=x/y.geojson", SourceName("outlines", "a-b", Path("x/y.geojson"))),
         ("outlines:s=o.xml@weight=3", SourceName("outlines", "s", Path("o.xml"), 3.0)),
         ("folder:a/b@mpp=0.5", SourceName("folder", path=Path("a/b"), mpp=0.5)),
+        ("outlines:s=/home/me@lab/o.xml", SourceName("outlines", "s", Path("/home/me@lab/o.xml"))),
         ("folder:/a@b@mpp=0.5,weight=2", SourceName("folder", path=Path("/a@b"), weight=2.0, mpp=0.5)),
     ],
 )
 def test_every_kind_of_source_has_a_name(text: str, expected: SourceName) -> None:
     assert parse_source(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("datasets/0003@2", "datasets/0003@2"),
+        ("outlines:a-b=x.geojson@3", "outlines:a-b={here}/x.geojson@3"),
+        (" folder:a/b@mpp=0.5,weight=2", "folder:{here}/a/b@mpp=0.5,weight=2"),
+        ("outlines:s=/there/o.xml", "outlines:s=/there/o.xml"),
+    ],
+)
+def test_files_are_found_from_any_folder(text: str, expected: str, tmp_path: Path, monkeypatch) -> None:
+    here = tmp_path / "me@lab"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    config = with_absolute_paths(TrainSegmenterConfig(sources=(text,)))
+    assert config.sources == (expected.format(here=here),)
+    assert absolute_source(config.sources[0]) == config.sources[0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,10 +68,21 @@ def parse_source(text: str) -> SourceName:
     return SourceName("artifact", what, weight=weight)
 
 
+def absolute_source(text: str) -> str:
+    """Return the same source with the path of its file or folder made absolute, from the current folder."""
+    source = parse_source(text)
+    if source.kind == "artifact":
+        return text
+    what = _with_numbers(text.strip())[0]
+    numbers = text.strip()[len(what) :]
+    head = f"outlines:{source.name}=" if source.kind == "outlines" else "folder:"
+    return f"{head}{os.path.abspath(source.path.expanduser())}{numbers}"
+
+
 def _with_numbers(text: str) -> tuple[str, float | None, float | None]:
-    """Return what stands before the last ``@``, and weight and mpp behind it."""
+    """Return what stands before the last ``@``, and weight and mpp behind it; folders may have an ``@``."""
     what, at, numbers = text.rpartition("@")
-    if not at:
+    if not at or "/" in numbers or "\\" in numbers:
         return text, None, None
     found: dict[str, float] = {}
     for part in numbers.split(","):

@@ -14,7 +14,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from napari_histogan.config import StageConfig
+from napari_histogan.config import StageConfig, TrainSegmenterConfig
+from napari_histogan.config.training_sources import absolute_source
 from napari_histogan.errors import ConfigError, JobError
 from napari_histogan.jobs.environment import child_environment
 from napari_histogan.jobs.job import LOG_FILE, PROCESS_FILE, Job, JobStatus
@@ -230,7 +231,10 @@ def with_absolute_paths(config: StageConfig) -> StageConfig:
             return Path(os.path.abspath(value.expanduser()))
         return tuple(absolute(item) for item in value) if isinstance(value, tuple) else value
 
-    return config.model_copy(update={name: absolute(value) for name, value in config})
+    changed = {name: absolute(value) for name, value in config}
+    if isinstance(config, TrainSegmenterConfig):
+        changed["sources"] = tuple(map(absolute_source, config.sources))
+    return config.model_copy(update=changed)
 
 
 def _launch(job: Job, nice: bool, pipeline: str, words: str) -> None:
