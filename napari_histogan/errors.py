@@ -34,6 +34,8 @@ keeps working around slide reading.
 from __future__ import annotations
 
 import struct
+import tokenize
+import zipfile
 import zlib
 
 
@@ -164,6 +166,8 @@ DAMAGE = (
     TypeError,
     ValueError,
     struct.error,
+    tokenize.TokenError,  # headers of npy files are parsed as Python
+    zipfile.BadZipFile,
     zlib.error,
 )
 """What libraries raise when the file that they parse is damaged or made to harm.
