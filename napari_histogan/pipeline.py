@@ -28,14 +28,13 @@ import numpy as np
 from PIL import Image
 
 from napari_histogan import config as c
-from napari_histogan.block_inputs import agreeing_blocks, match_blocks
+from napari_histogan.block_inputs import HEATMAP
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, SlideError
 from napari_histogan.evaluation.classifier_scores import score_classifier
 from napari_histogan.evaluation.heatmap_report import worst_and_best, write_heatmap_report
 from napari_histogan.evaluation.heatmap_scores import score_slides, scores_as_json
 from napari_histogan.evaluation_inputs import compared_heatmaps, count_slides, read_slide
 from napari_histogan.inference.detected_objects import write_objects
-from napari_histogan.inference.heatmap import predict_heatmap as run_segmenter
 from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.models.generator_file import generator_info, load_generator
@@ -45,7 +44,7 @@ from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.reads import settled
-from napari_histogan.project.slide_list import SlideEntry, SlideNames
+from napari_histogan.project.slide_list import SlideEntry, SlideNames, find_several, names_several
 from napari_histogan.project.store import Project
 from napari_histogan.side_doors import (
     import_block_labels,
@@ -56,6 +55,7 @@ from napari_histogan.side_doors import (
     train_super_resolution,
     train_weakly,
 )
+from napari_histogan.slide_heatmaps import SlideHeatmap, SlideHeatmaps
 from napari_histogan.slides.patch_plan import plan_patches
 from napari_histogan.slides.reader import find_slides, open_slide
 from napari_histogan.slides.stored_colors import conversion
@@ -66,14 +66,12 @@ from napari_histogan.stage_inputs import (
     gan_inputs,
     generator_mpp,
     generator_of,
-    is_usual_slide,
     numbers_of,
     open_entry,
     open_generator,
     painted_samples,
     patch_stream,
     picture_sheet,
-    require_unchanged,
     stage_input,
 )
 from napari_histogan.studies import label_efficiency
@@ -86,7 +84,6 @@ from napari_histogan.training.train_segmenter import train_segmenter as run_segm
 from napari_histogan.training_inputs import PAIRS, segmenter_inputs
 
 THUMBNAIL_PX = 256
-HEATMAP = "heatmap.zarr"
 FEATURES = Path("cache", "features")
 
 
@@ -235,23 +232,13 @@ def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: 
 
 
 def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: Reporter) -> Artifact:
-    """Run a segmenter over a slide; blocks appear in the run folder as they are done."""
+    """Run a segmenter over one slide, or several; blocks appear in the run folder as they are done."""
     net = stage_input(project, reporter, config.segmenter, "segmenter")
-    entry = project.slide(config.slide)
-    out = reporter.run_dir / HEATMAP
-    found = agreeing_blocks(project, reporter, net, entry.name, config.blocks) if config.blocks else None
-    accepted = config.accept_far_mpp or is_usual_slide(project, net, entry)
-    with open_entry(entry) as slide:
-        asking = config.model_copy(update={"accept_far_mpp": accepted})
-        summary = run_segmenter(slide, net.path, asking, reporter, out)
-    require_unchanged(entry)
-    if found is not None:
-        out, summary["matched_blocks"] = match_blocks(out, *found[1:], reporter)
-    parents = [net] if found is None else [net, found[0]]
-    with project.new_artifact("heatmap", config, reporter, parents) as draft:
-        draft.take_whole(out)
-        draft.summary.update(slide=entry.name, **summary)
-    return draft.result
+    slides = find_several(project.slides(), config.slide)
+    if names_several(project.slides(), config.slide):
+        return SlideHeatmaps(project, net, slides, config, reporter).run()
+    heatmap = SlideHeatmap(project, net, slides[0], config, reporter)
+    return heatmap.finish(heatmap.predict(), config, reporter)
 
 
 def detect_objects(project: Project, config: c.DetectObjectsConfig, reporter: Reporter) -> Artifact:

@@ -152,12 +152,16 @@ class TrainSegmenterConfig(StageConfig):
 
 
 class PredictHeatmapConfig(StageConfig):
-    """Run a segmenter over a slide."""
+    """Run a segmenter over a slide, or over several."""
 
     stage: ClassVar[str] = "predict_heatmap"
     result: ClassVar[str] = "heatmap"
 
-    slide: str = basic("", "Name of the slide; empty takes the only one or the first.")
+    slide: str = basic(
+        "",
+        "Name of the slide; empty takes the only one or the first. all, a pattern such as case*, or several "
+        "of these divided by commas make a heatmap of each.",
+    )
     segmenter: str = more("", "Segmenter to use; empty takes the newest.")
     tile_px: int = more(256, "Side of a window at the model's resolution.", "px", ge=32, le=8192)
     overlap: float = more(0.25, "Share of a window that overlaps the next; blended.", ge=0, lt=0.9)
@@ -177,7 +181,7 @@ class PredictHeatmapConfig(StageConfig):
     scheduler: str = more(
         "",
         "Address of a dask scheduler, such as tcp://host:8786, whose workers see the project's folder and "
-        "the slide, and share it; empty works in this process.",
+        "the slides; each takes a slide or a part of one. Empty works in this process.",
     )
 
     @field_validator("scheduler")

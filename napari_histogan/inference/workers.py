@@ -93,10 +93,13 @@ class Workers:
         tasks: Sequence[Task],
         done: Callable[[Task], None],
         should_stop: Callable[[], bool],
+        failed: Callable[[Task, HistoganError], None] | None = None,
     ) -> None:
         """Let the workers do tasks, and call ``done`` for each as it ends, in any order.
 
-        A task whose worker is lost is given to another one.
+        A task whose worker is lost is given to another one.  With ``failed``, a task that raised one of our
+        errors after :data:`RETRIES` more tries, or that lost several workers, is told to it instead, and
+        the others go on.
 
         Raises
         ------
@@ -121,18 +124,20 @@ class Workers:
                 except TimeoutError:
                     ended = set()
                 for future in ended:
-                    future.result()
+                    try:
+                        future.result()
+                    except (HistoganError, KilledWorker) as error:
+                        if failed is None:
+                            raise
+                        failed(waiting.pop(future), _as_ours(error))
+                        continue
                     done(waiting.pop(future))
                 if ended or self._client.nthreads():
                     seen = time.monotonic()
                 elif time.monotonic() - seen > self._lonely_s:
                     raise self._nobody(self._lonely_s)
         except KilledWorker as error:
-            raise JobError(
-                f"a task was lost with several workers, one after another ({error})",
-                "workers with enough memory for a task",
-                "give the workers more memory, or lower shard or batch, and resume",
-            ) from error
+            raise _as_ours(error) from error
         except (HistoganError, Stopped):
             raise
         except OSError as error:
@@ -167,6 +172,17 @@ class Workers:
             "one worker or more",
             f"start workers with: dask worker {self._address}",
         )
+
+
+def _as_ours(error: Exception) -> HistoganError:
+    """Return one of our errors as it is, and the loss of several workers in our words."""
+    if isinstance(error, HistoganError):
+        return error
+    return JobError(
+        f"a task was lost with several workers, one after another ({error})",
+        "workers with enough memory for a task",
+        "give the workers more memory, or lower shard or batch, and resume",
+    )
 
 
 def _look(token: str) -> tuple[str, bool]:

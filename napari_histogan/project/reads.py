@@ -15,6 +15,7 @@ from napari_histogan.project.calibrations import block_labels_on, chosen_block_l
 from napari_histogan.project.compared_heatmaps import heatmaps_to_compare
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels
+from napari_histogan.project.slide_list import find_several
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, find_slides, open_slide
 
@@ -80,8 +81,8 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "import_block_labels":
         reads += _block_source(project, config)
     if config.stage == "predict_heatmap" and values["blocks"]:
-        entry = project.slide(values["slide"])
-        reads.append(block_labels_on(project, entry.name, values["blocks"]).id)
+        for entry in find_several(project.slides(), values["slide"]):
+            reads.append(block_labels_on(project, entry.name, values["blocks"]).id)
     if config.stage == "evaluate":
         reads += [a.id for a in heatmaps_to_compare(project, values["heatmap"], values["reference"])]
     if config.stage == "train_weakly" and values["labels"] is None:
@@ -129,7 +130,10 @@ def _slides(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "extract_patches":
         entries = [project.slide(name) for name in values["slides"]] or project.slides() or [project.slide()]
         return [f"slide {entry.name} ({entry.path})" for entry in entries]
-    if config.stage in ("predict_heatmap", "predict_patch_map", "import_block_labels"):
+    if config.stage == "predict_heatmap":
+        entries = find_several(project.slides(), values["slide"])
+        return [f"slide {entry.name} ({entry.path})" for entry in entries]
+    if config.stage in ("predict_patch_map", "import_block_labels"):
         entry = project.slide(values["slide"])
         return [f"slide {entry.name} ({entry.path})"]
     if config.stage == "invert_patches" and not values["paths"]:

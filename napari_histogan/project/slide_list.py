@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,48 @@ def find_slide(entries: list[SlideEntry], name: str) -> SlideEntry:
             return entry
     names = ", ".join(entry.name for entry in entries)
     raise SlideNotFound(f"the project has no slide {name!r}", f"one of {names}", "check the name")
+
+
+ALL = "all"
+"""Every slide of a project, where slides are named."""
+
+
+def names_several(entries: list[SlideEntry], words: str) -> bool:
+    """Whether words are to name more than one slide: a pattern, a list, or :data:`ALL`."""
+    return bool(words) and all(words != entry.name for entry in entries) and _is_list(words)
+
+
+def find_several(entries: list[SlideEntry], words: str) -> list[SlideEntry]:
+    """Return the slides that words name, in their order in the project, each once.
+
+    Parameters
+    ----------
+    entries
+        The project's slides.
+    words
+        "" for the first; a name; "all"; a pattern such as "case*"; or several of these, divided by commas.
+        What is a slide's name as a whole means that slide.
+
+    Raises
+    ------
+    SlideNotFound
+        If a part of it fits no slide; names the slides that there are.
+    """
+    if not names_several(entries, words):
+        return [find_slide(entries, words)]
+    chosen = set()
+    for word in (part.strip() for part in words.split(",")):
+        if not word:
+            continue
+        pattern = "*" if word == ALL else word
+        exact = [entry.name for entry in entries if entry.name == word]
+        fitting = exact or [entry.name for entry in entries if fnmatchcase(entry.name, pattern)]
+        chosen.update(fitting or [find_slide(entries, word).name])  # which says what there is
+    return [entry for entry in entries if entry.name in chosen] or [find_slide(entries, words)]
+
+
+def _is_list(words: str) -> bool:
+    return words == ALL or any(sign in words for sign in ",*?[")
 
 
 def _from_dict(row: dict[str, Any]) -> SlideEntry:
