@@ -6,7 +6,7 @@
 #   make lint     ruff, mypy, import contracts, budgets
 #   make docs     the documentation site, in site/, after links and spelling were checked
 #   make check-docs   runs each command of the pages (about half an hour)
-#   make benchmarks   the short forms of the benchmarks, and a table of them (about 20 minutes)
+#   make benchmarks   the short forms of the benchmarks, with a table and a picture of them (about 20 minutes)
 
 PYTHON ?= python3
 VENV   := .venv

@@ -3,11 +3,12 @@
 ::
 
     python scripts/run_benchmarks.py                               all below, until 20 minutes are over
-    python scripts/run_benchmarks.py --form smoke patch_stream     one, in its smallest form
+    python scripts/run_benchmarks.py --form smoke patch_stream     one, in its smallest form; others stay
+    python scripts/run_benchmarks.py --take LOG COMMAND            what a longer run printed, started by hand
 
 Each benchmark measures the plain way or a peer in the same run. ``docs/measured.json`` holds every figure
-with machine, date, and versions; ``docs/measured.md`` is the same as a table. Benchmarks on data that may not
-be passed on are started by hand; docs/benchmarks.md names their commands.
+with machine, date, and versions; ``docs/measured.md`` shows them beside goals and peers, with a picture.
+Benchmarks on data that may not be passed on are started by hand; docs/benchmarks.md names their commands.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measured_page import PICTURE, as_page, draw
+
 ROOT = Path(__file__).parents[1]
 NAMES = (
     "patch_stream", "generator_speed", "synthesis_rate", "many_slides", "slide_inference", "live_prediction",
     "gan_training_speed", "hypercolumns", "scaling", "pixel_classifier_curve", "sample_selection",
 )  # fmt: skip
 """The quick ones first: what the time does not suffice for is said, not dropped silently."""
-PAGES = {"many_slides": "reliability.md#many-slides-samples-and-masks"}
-"""Where a benchmark is told of, if not in docs/benchmarks.md."""
 PACKAGES = ("napari-histogan", "torch", "numpy", "zarr", "openslide-python")
 
 
@@ -53,30 +54,35 @@ def run(name: str, form: str, seconds: float) -> dict[str, Any]:
         return {**result, "failed": f"ended with {done.returncode}: {said}"}
 
 
-def as_page(record: dict[str, Any]) -> str:
-    """Return the record as Markdown: a row for each figure, its goal beside it."""
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    rows = ["| benchmark | figure | measured | goal |", "|---|---|---|---|"]
-    notes = []
-    for one in record["benchmarks"]:
-        name = f"[{one['benchmark']}]({PAGES.get(one['benchmark'], 'benchmarks.md#' + one['benchmark'])})"
-        if "failed" in one:
-            notes.append(f"- `{one['command']}`: {one['failed']}.")
-            continue
-        figures, goals = one["figures"], one["goals"]
-        rows += [f"| {name} | {key} | {value:g} | {goals.get(key, '')} |" for key, value in figures.items()]
-        rows += [f"| {name} | {key} | | {goal} |" for key, goal in goals.items() if key not in figures]
-        rows.append(f"| {name} | **all goals** | **{'met' if one['met'] else 'not met'}** | |")
-    missing = [name for name in NAMES if name not in {one["benchmark"] for one in record["benchmarks"]}]
-    notes += [f"- Left out: {', '.join(missing)}."] if missing else []
-    machines = list(dict.fromkeys(one["machine"] for one in record["benchmarks"] if "machine" in one))
-    return "\n".join([
-        "# Measured last", "",
-        f"Made by `make benchmarks` on {record['date']}; {versions}; {record['system']}. The short forms of "
-        "the benchmarks; what they compare, and longer runs, are in [benchmarks](benchmarks.md).", "",
-        *(f"- {machine}" for machine in machines), "", *rows, "",
-        *(["Not measured:", "", *notes, ""] if notes else []),
-    ])  # fmt: skip
+def taken(log: Path, command: str) -> dict[str, Any]:
+    """Return what a run that was started by hand said: its machine, and its last line.
+
+    Raises
+    ------
+    SystemExit
+        If the log does not end as benchmarks end.
+    """
+    lines = log.read_text(encoding="utf-8").splitlines()
+    try:
+        last = json.loads(next(line for line in reversed(lines) if line.startswith('{"benchmark"')))
+        machine = next(line for line in lines if "cores, " in line)
+        return {"benchmark": last["benchmark"], "command": command, "machine": machine,
+                **{key: last[key] for key in ("figures", "goals", "met")}}  # fmt: skip
+    except (StopIteration, KeyError, ValueError):
+        raise SystemExit(f"{log} is not what a benchmark printed, from its first line to its last") from None
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the new results, and of the old ones those of other benchmarks, in the order of :data:`NAMES`.
+
+    A result that failed does not replace one that did not.
+    """
+    found = {one["benchmark"]: one for one in old}
+    for one in new:
+        if "failed" not in one or "failed" in found.get(one["benchmark"], one):
+            found[one["benchmark"]] = one
+    order = [*NAMES, *(name for name in found if name not in NAMES)]
+    return [found[name] for name in order if name in found]
 
 
 def main() -> int:
@@ -86,22 +92,31 @@ def main() -> int:
     parser.add_argument("--form", choices=["quick", "smoke"], default="quick")
     parser.add_argument("--minutes", type=float, default=20.0, help="start nothing after so long")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of measured.json and .md")
+    parser.add_argument(
+        "--take", nargs=2, action="append", default=[], metavar=("LOG", "COMMAND"),
+        help="take up what a run started by hand printed, and run nothing",
+    )  # fmt: skip
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
-    results = []
-    for name in options.names or NAMES:
+    results = [taken(Path(log), command) for log, command in options.take]
+    for name in () if options.take else options.names or NAMES:
         left = end - time.monotonic()
         print(f"{name} ...", flush=True)
         late = {"benchmark": name, "command": f"python benchmarks/{name}.py --{options.form}"}
         results.append(run(name, options.form, left) if left > 0 else {**late, "failed": "the time was over"})
+    target = options.out / "measured.json"
+    old = json.loads(target.read_text(encoding="utf-8"))["benchmarks"] if target.exists() else []
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     record = {
         "date": datetime.date.today().isoformat(),
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "benchmarks": results,
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}; {versions}",
+        "benchmarks": merged(old, results),
     }
-    (options.out / "measured.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (options.out / "measured.md").write_text(as_page(record), encoding="utf-8")
+    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    missing = [name for name in NAMES if name not in {one["benchmark"] for one in record["benchmarks"]}]
+    (options.out / "measured.md").write_text(as_page(record, missing), encoding="utf-8")
+    (options.out / PICTURE).parent.mkdir(exist_ok=True)
+    draw(record, options.out / PICTURE)
     return int(any("failed" in one for one in results))
 
 

@@ -1,0 +1,98 @@
+"""The page of measured figures: what it says of goals is what the benchmarks say, and nothing gets lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from measured_goals import BESIDE, JUDGED, Beside, Judged, one  # noqa: E402
+from measured_page import goal_rows, number, peer_rows  # noqa: E402
+from run_benchmarks import NAMES, merged  # noqa: E402
+
+RECORD = json.loads((ROOT / "docs/measured.json").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs/measured.md").read_text(encoding="utf-8")
+DONE = [entry for entry in RECORD["benchmarks"] if "failed" not in entry]
+
+
+@pytest.mark.parametrize("entry", DONE, ids=lambda entry: entry["benchmark"])
+def test_goals_are_judged_as_the_benchmark_judges_them(entry):
+    rows = goal_rows(entry)
+    assert rows
+    assert all(row.reached for row in rows) == entry["met"]
+    for row in rows:
+        assert f"| {row.words} | {number(row.ours)} |" in PAGE
+
+
+def test_every_figure_of_a_goal_is_found_in_what_was_measured():
+    for entry in DONE:
+        known = {judged.goal for judged in JUDGED.get(entry["benchmark"], ())}
+        if known:
+            assert set(entry["goals"]) <= known, entry["benchmark"]
+        if entry["benchmark"] in BESIDE:
+            assert peer_rows(entry), entry["benchmark"]
+
+
+@pytest.mark.parametrize(
+    ("judged", "value", "reached"),
+    [
+        (Judged("g", "", one("f")), 2.0, True),
+        (Judged("g", "", one("f")), 1.9, False),
+        (Judged("g", "", one("f"), at_least=False), 2.0, True),
+        (Judged("g", "", one("f"), at_least=False), 2.1, False),
+        (Judged("g", "", one("f"), at_least=False, above=True), 2.0, False),
+        (Judged("g", "", one("f"), above=True), 2.1, True),
+    ],
+)
+def test_goals_are_bounds_from_above_or_below(judged: Judged, value: float, reached: bool):
+    assert judged.reached(value, 2.0) is reached
+
+
+def test_the_best_of_ours_stands_beside_the_best_of_the_peer(monkeypatch):
+    monkeypatch.setitem(BESIDE, "b", (Beside("s", r"ours \w+", r"peer \w+", "the peer", more=False),))
+    figures = {"ours a": 3.0, "ours b": 2.0, "peer a": 5.0, "peer b": 4.0}
+    (row,) = peer_rows({"benchmark": "b", "figures": figures})
+    assert (row.ours, row.other, row.times, row.reached) == (2.0, 4.0, 2.0, True)
+
+
+def test_other_benchmarks_stay_and_a_failure_replaces_nothing():
+    old = [{"benchmark": "scaling", "met": True}, {"benchmark": "many_slides", "failed": "so"}]
+    new = [
+        {"benchmark": "patch_stream", "met": False},
+        {"benchmark": "scaling", "failed": "not done"},
+        {"benchmark": "many_slides", "failed": "again"},
+    ]
+    assert merged(old, new) == [new[0], new[2], old[0]]
+    assert [one["benchmark"] for one in merged(old, new)] == sorted(
+        ["patch_stream", "many_slides", "scaling"], key=NAMES.index
+    )
+
+
+def test_what_a_run_by_hand_printed_is_taken_up(tmp_path):
+    log = tmp_path / "log.txt"
+    entry = next(entry for entry in DONE if entry["benchmark"] == "patch_stream")
+    last = {key: entry[key] for key in ("benchmark", "figures", "goals", "met")}
+    log.write_text(f"{entry['machine']}\nten slides\n{json.dumps(last)}\n", encoding="utf-8")
+    command = [sys.executable, str(SCRIPTS / "run_benchmarks.py"), "--out", str(tmp_path)]
+    subprocess.run([*command, "--take", str(log), "python x"], check=True, capture_output=True)
+    pictured = (tmp_path / "images/measured.svg").read_bytes()
+    subprocess.run([*command, "--take", str(log), "python y"], check=True, capture_output=True)
+    record = json.loads((tmp_path / "measured.json").read_text(encoding="utf-8"))
+    assert [(one["command"], one["figures"]) for one in record["benchmarks"]] == [
+        ("python y", entry["figures"])
+    ]
+    assert (tmp_path / "images/measured.svg").read_bytes() == pictured  # the same figures, the same bytes
+    page = (tmp_path / "measured.md").read_text(encoding="utf-8")
+    assert "`python y`" in page
+    assert "Left out: generator_speed" in page
+    log.write_text("it broke\n", encoding="utf-8")
+    done = subprocess.run([*command, "--take", str(log), "z"], capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "is not what a benchmark printed" in done.stderr
