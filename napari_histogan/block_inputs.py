@@ -41,6 +41,7 @@ from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.store import Project
 from napari_histogan.slides.ngff import channel_names, open_multiscale, scale_um
 from napari_histogan.slides.reader import SlideReader
+from napari_histogan.slides.stored_arrays import StoredArray
 from napari_histogan.stage_inputs import open_entry, stage_input
 from napari_histogan.training.block_sources import SlideBlocks
 
@@ -137,12 +138,12 @@ def _map_scores(
                 f"the slide's {size_um[0]:.0f} x {size_um[1]:.0f} um",
                 "choose the map of this slide",
             )
-    count = shape.get("c", 1)
+    count, stored = shape.get("c", 1), StoredArray(array, path)
     channel = _channel(channel_names(group, count), config.class_name, path)
 
     def read(y: slice, x: slice) -> NDArray[np.float64]:
         picks: dict[str, Any] = {"y": y, "x": x, "c": slice(None)}
-        block = np.asarray(array[tuple(picks.get(axis, 0) for axis in axes)])
+        block = stored[tuple(picks.get(axis, 0) for axis in axes)]
         scale = 100.0 if block.dtype.kind == "f" else 1.0
         block = block.reshape(count, *block.shape[-2:]).astype(np.float64) * scale
         if np.nanmin(block) < 0 or np.nanmax(block) > 100.5:

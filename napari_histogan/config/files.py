@@ -48,7 +48,7 @@ def load_config(model: type[C], path: Path, overrides: dict[str, Any] | None = N
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no config file {path}", "a TOML file", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", "name = value lines") from error
     return make_config(model, {**values, **(overrides or {})}, str(path))
 

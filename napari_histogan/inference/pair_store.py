@@ -36,6 +36,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_histogan.errors import StorageError
+from napari_histogan.slides.stored_arrays import StoredGroup
 
 PAIRS = "pairs.zarr"
 STATE = "progress.json"
@@ -178,26 +179,22 @@ def read_pairs(
             yield int(i), images[i - first], masks[i - first]
 
 
-def open_pairs(folder: Path) -> Any:
+def open_pairs(folder: Path) -> StoredGroup:
     """Open the group of a finished data set to read.
 
     Raises
     ------
     StorageError
-        If there is none.
+        If there is none, or it is damaged.
     """
     path = folder if folder.suffix == ".zarr" else folder / PAIRS
-    try:
-        group = cast(Any, zarr.open_group(str(path), mode="r"))
-        if "images" not in group or "masks" not in group:
-            raise KeyError("images and masks")
-    except (OSError, KeyError, ValueError) as error:
+    if not path.is_dir():
         raise StorageError(
-            f"there is no data set in {folder} ({error})",
+            f"there is no data set in {folder}",
             f"a folder that holds {PAIRS}",
             "choose a result such as datasets/0001",
-        ) from error
-    return group
+        )
+    return StoredGroup(path, ("images", "masks"))
 
 
 def shard_size(wanted: int, total: int, size: int) -> int:

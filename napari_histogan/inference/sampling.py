@@ -45,6 +45,7 @@ from napari_histogan.models.device import resolve
 from napari_histogan.models.noise import maps_of_rows, noise_maps, noise_rows
 from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
+from napari_histogan.slides.stored_arrays import StoredGroup
 
 SAMPLES = "samples.zarr"
 IMAGES_PER_CHUNK = 64
@@ -75,13 +76,13 @@ class Samples(NamedTuple):
     noise_seed
         (n,) int64.
     image
-        (n, R, R, 3) uint8, a zarr array: read what is needed.
+        (n, R, R, 3) uint8, on disk: read what is needed.
     attributes
         ``truncation``, ``generator_hash``, ``mpp``, ``seed``.
     real
         (n,) bool: whether a sample stands for a real patch.
     noise
-        (n, P) float32, a zarr array with the fitted noise of the real ones, or None if none was fitted.
+        (n, P) float32 on disk with the fitted noise of the real ones, or None if none was fitted.
     """
 
     w: NDArray[np.float32]
@@ -325,19 +326,18 @@ def load_samples(folder: Path) -> Samples:
     StorageError
         If there are none, or they are incomplete.
     """
-    path = folder / SAMPLES
-    try:
-        group = cast(Any, zarr.open_group(str(path), mode="r"))
-        w, noise_seed, image = group["w"][:], group["noise_seed"][:], group["image"]
-        attributes = dict(group.attrs)
-        real = group["real"][:] if "real" in group else np.zeros(len(w), np.bool_)
-        noise = group.get("noise")
-    except (OSError, KeyError, ValueError) as error:
+    group = StoredGroup(folder / SAMPLES, ("w", "noise_seed", "image"))
+    w, noise_seed, image = group["w"][:], group["noise_seed"][:], group["image"]
+    attributes = group.attrs
+    marks, noise = group.whole("real"), group.get("noise")
+    real = np.zeros(len(w), np.bool_) if marks is None else marks.astype(np.bool_)
+    rows = {len(w), len(noise_seed), len(image), len(real), len(w) if noise is None else len(noise)}
+    if w.ndim != 3 or len(image.shape) != 4 or len(rows) > 1:
         raise StorageError(
-            f"the samples in {folder} cannot be read ({error})",
-            f"a group {SAMPLES} with w, noise_seed, and image",
+            f"the samples in {folder} have w {w.shape} and images {image.shape}",
+            "w (n, layers, width) and images (n, side, side, 3)",
             "draw samples again, or restore the folder",
-        ) from error
+        )
     if attributes.get("done", len(w)) != len(w):
         raise StorageError(
             f"{folder} holds {attributes['done']} of {len(w)} samples", "all of them", "resume the run"

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from napari_histogan.errors import DAMAGE, CheckpointError
+from napari_histogan.errors import CheckpointError
 from napari_histogan.models.stylegan2_discriminator import Discriminator
 from napari_histogan.models.stylegan2_generator import Generator
 from napari_histogan.models.stylegan2_spec import DiscriminatorSpec, GeneratorSpec
+from napari_histogan.models.weights import filled
 
 FORMAT = 1
 GENERATOR_FILE = "generator.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_generator(
@@ -58,7 +56,7 @@ def load_generator(path: Path) -> Generator:
     """
     path = _file(Path(path))
     spec = GeneratorSpec.from_dict(_read_plan(path, "generator")["spec"])
-    return _fill(lambda: Generator(spec), path)
+    return filled(lambda: Generator(spec), path).requires_grad_(False)
 
 
 def generator_info(path: Path) -> dict[str, Any]:
@@ -87,7 +85,7 @@ def load_discriminator(path: Path) -> Discriminator:
     """
     path = Path(path)
     spec = DiscriminatorSpec.from_dict(_read_plan(path, "discriminator")["spec"])
-    return _fill(lambda: Discriminator(spec), path)
+    return filled(lambda: Discriminator(spec), path).requires_grad_(False)
 
 
 def _file(path: Path) -> Path:
@@ -128,24 +126,3 @@ def _read_plan(path: Path, kind: str) -> dict[str, Any]:
             f"{notes} has format {plan['format']}", f"at most {FORMAT}", "update napari-histogan"
         )
     return plan
-
-
-def _fill(build: Callable[[], Network], path: Path) -> Network:
-    """Build a network and fill in its weights; a plan far larger than its weights is not built."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", "a complete .safetensors file") from error
-    try:
-        with torch.device("meta"):
-            planned = sum(parameter.numel() for parameter in build().parameters())
-        stored = sum(tensor.numel() for tensor in tensors.values())
-        if planned > 2 * stored + 1000:
-            raise RuntimeError(f"{planned:,} weights are planned, {stored:,} are there")
-        network = build()
-        network.load_state_dict({k: v.to(torch.float32) for k, v in tensors.items()}, strict=True)
-    except CheckpointError:
-        raise
-    except DAMAGE as error:
-        raise CheckpointError(f"the weights in {path} do not fit the plan in its .json: {error}") from error
-    return network.eval().requires_grad_(False)

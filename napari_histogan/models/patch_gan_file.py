@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from napari_histogan.errors import CheckpointError, ConfigError
+from napari_histogan.errors import DAMAGE, CheckpointError, ConfigError
 from napari_histogan.models.patch_gan import PatchClassifier, PatchGenerator, PatchNetShape
+from napari_histogan.models.weights import filled
 
 WEIGHTS_FILE = "patch_classifier.safetensors"
 GENERATOR_WEIGHTS = "patch_generator.safetensors"
@@ -81,7 +81,7 @@ def load_info(folder: Path) -> PatchClassifierInfo:
         document["shape"] = PatchNetShape(**document["shape"])
         document["class_names"] = tuple(document["class_names"])
         return PatchClassifierInfo(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ConfigError, *DAMAGE) as error:
         raise CheckpointError(
             f"the description {path} cannot be used: {error}",
             f"a folder with {INFO_FILE} and {WEIGHTS_FILE}",
@@ -98,13 +98,4 @@ def load_patch_classifier(folder: Path) -> tuple[PatchClassifier, PatchClassifie
         If a file is missing or damaged, or weights and JSON do not fit together.
     """
     info = load_info(folder)
-    net = PatchClassifier(info.shape)
-    try:
-        net.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(
-            f"the weights {folder / WEIGHTS_FILE} cannot be used: {(str(error).splitlines() or [''])[0]}",
-            f"the weights that {INFO_FILE} describes",
-            "train again, or copy the folder again",
-        ) from error
-    return net.eval(), info
+    return filled(lambda: PatchClassifier(info.shape), folder / WEIGHTS_FILE, INFO_FILE), info

@@ -15,15 +15,15 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_histogan.errors import CheckpointError, ModelError
+from napari_histogan.errors import DAMAGE, CheckpointError, ModelError
 
 from .hypercolumns import FeatureLayout, Interpolation
 from .pixel_predictor import PixelPredictor, Prediction
 from .stylegan2 import FeatureMap
+from .weights import filled
 
 __all__ = [
     "PixelClassifier",
@@ -273,20 +273,19 @@ def load_pixel_classifier(folder: Path) -> PixelClassifier:
                 f"a pixel_classifier of format {FORMAT}",
                 "choose the folder of a pixel classifier",
             )
-        classifier = PixelClassifier(PixelClassifierSpec.from_dict(plan["spec"]))
-        state = load_file(folder / WEIGHTS_FILE)
-        classifier.load_state_dict(state)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        spec = PixelClassifierSpec.from_dict(plan["spec"])
+    except CheckpointError:
+        raise
+    except DAMAGE as error:
         raise CheckpointError(
             f"the pixel classifier in {folder} cannot be read ({error})",
             f"{WEIGHTS_FILE} and {PLAN_FILE} as this program writes them",
             "train the classifier again, or restore the folder",
         ) from error
-    for name, value in state.items():
+    classifier = filled(lambda: PixelClassifier(spec), folder / WEIGHTS_FILE, PLAN_FILE)
+    for name, value in classifier.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(
                 f"{name} of the classifier in {folder} holds NaN or infinity", "numbers", "train it again"
             )
-    return classifier.eval()
+    return classifier

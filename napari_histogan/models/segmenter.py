@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_histogan.errors import CheckpointError, ModelError
+from napari_histogan.errors import DAMAGE, CheckpointError
 from napari_histogan.models.deeplab import DeepLab
 from napari_histogan.models.resnet import load_imagenet
 from napari_histogan.models.unet import UNet
 from napari_histogan.models.weak_unet import WeakUNet
+from napari_histogan.models.weights import filled
 
 WEIGHTS_FILE = "segmenter.safetensors"
 INFO_FILE = "segmenter.json"
 _FORMAT = 1
+_LARGEST = 100_000
+"""No size of a net, and no resolution in um/px, is larger."""
 
 SegmenterNet: TypeAlias = UNet | WeakUNet | DeepLab
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -218,16 +220,8 @@ def load_segmenter(folder: Path) -> tuple[SegmenterNet, SegmenterInfo]:
         If a file is missing or damaged, or weights and JSON do not fit together.
     """
     info = load_segmenter_info(folder)
-    try:
-        net = info.shape.build(info.num_classes)
-        net.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (OSError, SafetensorError, RuntimeError, ModelError) as error:
-        raise CheckpointError(
-            f"the weights {folder / WEIGHTS_FILE} cannot be used: {_first_line(error)}",
-            f"the weights of {info.shape}",
-            "train the segmenter again, or copy the folder again",
-        ) from error
-    return net.eval(), info
+    net = filled(lambda: info.shape.build(info.num_classes), folder / WEIGHTS_FILE, str(info.shape))
+    return net, info
 
 
 def load_segmenter_info(folder: Path) -> SegmenterInfo:
@@ -246,8 +240,15 @@ def load_segmenter_info(folder: Path) -> SegmenterInfo:
             raise ValueError("it describes another kind or version of segmenter")
         for name in ("class_names", "absent_classes"):
             document[name] = tuple(document[name])
-        return SegmenterInfo(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        info = SegmenterInfo(**document)
+        sizes = [info.num_classes, info.margin_px, info.stride_px, info.width, info.depth]
+        sizes += [info.output_stride, info.context_px, info.patch_px]
+        if not all(isinstance(size, int) and 0 <= size < _LARGEST for size in sizes):
+            raise ValueError(f"its sizes are {sizes}")
+        if not 0 < float(info.mpp) < _LARGEST or len(info.class_names) != info.num_classes:
+            raise ValueError(f"it has {info.num_classes} classes {info.class_names} at {info.mpp} um/px")
+        return info
+    except DAMAGE as error:
         raise CheckpointError(
             f"the segmenter's description {path} cannot be used: {_first_line(error)}",
             f"a folder with {INFO_FILE} and {WEIGHTS_FILE}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_histogan.errors import ProjectDamaged
+from napari_histogan.errors import DAMAGE, ProjectDamaged
 from napari_histogan.project.atomic import storage_errors, write_bytes
 from napari_histogan.project.corrections import Correction, correction_from
 from napari_histogan.project.locks import now
@@ -40,7 +40,7 @@ def load_draft(root: Path) -> Correction | None:
         with np.load(root / DRAFT, allow_pickle=False) as packed:
             place, mask = json.loads(str(packed["place"])), packed["mask"]
         return correction_from("draft", place, np.asarray(mask, np.uint8))
-    except (OSError, ValueError, KeyError, EOFError, ProjectDamaged):
+    except (ProjectDamaged, *DAMAGE):
         return None
 
 

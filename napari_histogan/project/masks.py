@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_histogan.errors import LabelError, ProjectDamaged, StorageError
+from napari_histogan.errors import DAMAGE, LabelError, ProjectDamaged, StorageError
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.artifacts import Parent
 from napari_histogan.project.atomic import read_bytes, storage_errors, write_bytes
@@ -107,7 +107,9 @@ class MaskStore:
             return read_npy(read_bytes(path))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except StorageError:
+            raise
+        except DAMAGE as error:
             raise ProjectDamaged(
                 f"{path} is not a mask: {error}", "a uint8 npy file", self._rescue(index)
             ) from error
@@ -122,14 +124,17 @@ class MaskStore:
         return [found[version] for version in sorted(found)]
 
     def load_version(self, path: Path) -> NDArray[np.uint8]:
-        """Return one earlier version, ``(R, R)`` uint8; raises ``ValueError`` or ``zlib.error``."""
-        data = path.read_bytes()
-        return read_npy(zlib.decompress(data) if path.suffix == ".z" else data)
+        """Return one earlier version, ``(R, R)`` uint8; raises ``ProjectDamaged``."""
+        try:
+            data = path.read_bytes()
+            return read_npy(zlib.decompress(data) if path.suffix == ".z" else data)
+        except DAMAGE as error:
+            raise ProjectDamaged(f"{path} is not a mask: {error}", "a uint8 npy file") from error
 
     def _rescue(self, index: int) -> str:
         """Say which earlier version of a damaged mask is the newest whole one."""
         for path in reversed(self.history(index)):
-            with suppress(OSError, ValueError, zlib.error):
+            with suppress(ProjectDamaged):
                 pixels = np.count_nonzero(self.load_version(path))
                 return f"paint the sample again; {path} holds the version before, {pixels:,} pixels painted"
         return "paint the sample again, or restore a backup; the history holds no earlier version"
@@ -255,7 +260,10 @@ def read_npy(data: bytes) -> NDArray[np.uint8]:
     ValueError
         If it is not a two-dimensional uint8 array.
     """
-    array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    try:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except DAMAGE as error:
+        raise ValueError(str(error)) from error
     if array.dtype != np.uint8 or array.ndim != 2:
         raise ValueError(f"{array.dtype} of shape {array.shape}")
     return array

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_histogan.errors import LabelError
+from napari_histogan.errors import DAMAGE, LabelError
 from napari_histogan.project.atomic import storage_errors, write_bytes
 from napari_histogan.project.store import Project
 
@@ -82,7 +82,7 @@ def _replace_paint(folder: Path, mask: NDArray[np.uint8]) -> None:
     """Write the mask; one that differs from it goes to the history first."""
     paint = folder / "masks" / f"{folder.name}.png"
     if paint.exists():
-        if np.array_equal(_read(paint, "L"), mask):
+        if _holds(paint, "L", mask):
             return
         history = folder / "history"
         _write(history / f"{len(list(history.glob('*.png'))) + 1:04d}.png", paint.read_bytes())
@@ -118,15 +118,19 @@ def _folder_of(project: Project, name: str, pixels: NDArray[np.uint8]) -> Path:
     while True:
         folder = project.root / PICTURES / found
         picture = picture_in(folder)
-        if not picture.exists() or np.array_equal(_read(picture, "RGB"), pixels):
+        if not picture.exists() or _holds(picture, "RGB", pixels):
             return folder
         number += 1
         found = f"{plain}-{number}"
 
 
-def _read(path: Path, mode: str) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert(mode))
+def _holds(path: Path, mode: str, pixels: NDArray[np.uint8]) -> bool:
+    """Whether a picture is whole and has these pixels; a damaged one stays beside the new one."""
+    try:
+        with Image.open(path) as picture:
+            return np.array_equal(np.asarray(picture.convert(mode)), pixels)
+    except (Image.DecompressionBombError, *DAMAGE):
+        return False
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
-from napari_histogan.errors import NoTissue, SlideTooSmall, Stopped
+from napari_histogan.errors import DAMAGE, NoTissue, SlideTooSmall, Stopped, StorageError
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.tissue import tissue_mask
+
+_LARGEST_PX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,37 @@ class PatchPlan:
 
     @classmethod
     def load(cls, folder: Path) -> PatchPlan:
-        """Read what :meth:`save` wrote; paths of masks come out absolute."""
+        """Read what :meth:`save` wrote; paths of masks come out absolute.
+
+        Raises
+        ------
+        StorageError
+            If there is no plan, or it is damaged.
+        """
         root = Path(folder).resolve()
-        data = json.loads((root / "plan.json").read_text())
-        slides = tuple(
-            PlannedSlide(**{**slide, "tissue": str(root / slide["tissue"])}) for slide in data["slides"]
-        )
-        return cls(data["patch_px"], data["mpp"], slides)
+        try:
+            data = json.loads((root / "plan.json").read_text(encoding="utf-8"))
+            slides = tuple(_planned(slide, root) for slide in data["slides"])
+            side, mpp = data["patch_px"], float(data["mpp"])
+            if not isinstance(side, int) or not 0 < side <= _LARGEST_PX or not 0 < mpp < inf:
+                raise ValueError(f"patches of {side} px at {mpp} um/px")
+            return cls(side, mpp, slides)
+        except DAMAGE as error:
+            raise StorageError(
+                f"the plan of patches in {root} cannot be read ({error})",
+                "plan.json as this program writes it",
+                "plan the patches again",
+            ) from error
+
+
+def _planned(stored: dict[str, Any], root: Path) -> PlannedSlide:
+    """Return one slide of a stored plan; ``root`` is the plan's folder."""
+    slide = PlannedSlide(**{**stored, "tissue": str(root / stored["tissue"])})
+    texts = slide.path, slide.fingerprint
+    known = slide.mpp is None or 0 < float(slide.mpp) < inf
+    if not all(isinstance(text, str) for text in texts) or not known or not 0 <= float(slide.weight) < inf:
+        raise ValueError(f"the slide {slide.path!r} at {slide.mpp} um/px with weight {slide.weight}")
+    return slide
 
 
 def plan_patches(

@@ -111,7 +111,9 @@ class StoredGroup:
 
     def get(self, name: str) -> StoredArray | None:
         """Return an array of the group, or None."""
-        return self[name] if name in self else None
+        if name not in self:
+            return None
+        return self[name]
 
     def whole(self, name: str) -> NDArray[Any] | None:
         """Read all of an array; None if there is none."""

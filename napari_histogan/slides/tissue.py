@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_histogan.errors import NoTissue
+from napari_histogan.errors import DAMAGE, NoTissue, StorageError
 from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.slides.stain import optical_density
@@ -107,11 +108,26 @@ class TissueMask:
 
     @classmethod
     def load(cls, path: Path) -> TissueMask:
-        """Read a mask that :meth:`save` wrote."""
-        with np.load(path) as data:
-            h, w = (int(n) for n in data["shape"])
-            bits = np.unpackbits(data["bits"], count=h * w).reshape(h, w)
-            return cls(bits.astype(bool), float(data["mpp"]))
+        """Read a mask that :meth:`save` wrote.
+
+        Raises
+        ------
+        StorageError
+            If there is none, or it is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                h, w = (int(n) for n in data["shape"])
+                bits, mpp = np.asarray(data["bits"], np.uint8), float(data["mpp"])
+            if min(h, w) < 1 or not 8 * bits.size >= h * w or not 0 < mpp < inf:
+                raise ValueError(f"{h} x {w} pixels of {mpp} um in {bits.size} bytes")
+            return cls(np.unpackbits(bits, count=h * w).reshape(h, w).astype(bool), mpp)
+        except DAMAGE as error:
+            raise StorageError(
+                f"the tissue mask {path} cannot be read ({error})",
+                "a mask as this program writes it",
+                "plan the patches again",
+            ) from error
 
 
 def tissue_mask(reader: SlideReader, mpp: float = TISSUE_MPP, min_share: float = MIN_SHARE) -> TissueMask:

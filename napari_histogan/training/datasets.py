@@ -143,8 +143,8 @@ class ZarrPairs:
     def __init__(
         self, path: Path, weight: float = 1.0, mpp: float | None = None, cache_bytes: int = 2**30
     ) -> None:
-        self.path = Path(path)
-        group, self._images, self._masks = _open_pairs(self.path)
+        group, self._images, self._masks = _open_pairs(path)
+        self.path = group.path
         kept = group.whole("kept")
         self._rows = np.arange(self._images.shape[0]) if kept is None else np.flatnonzero(kept)
         if not len(self._rows):
@@ -153,13 +153,12 @@ class ZarrPairs:
                 "at least one pair",
                 "make more pairs, or drop fewer of them for being uncertain",
             )
-        stored = group.attrs.get("mpp")
-        if mpp is None and not isinstance(stored, int | float):
+        stored = group.attrs.get("mpp") if mpp is None else mpp
+        if not isinstance(stored, int | float):
             raise LabelError(f"{self.path} does not say its microns per pixel", "the attribute mpp")
-        self.mpp = float(stored if mpp is None else mpp)
-        self.weight, self.patch_px = float(weight), int(self._images.shape[1])
+        self.mpp, self.weight, self.patch_px = float(stored), float(weight), self._images.shape[1]
         groups = group.whole("group")
-        self.groups = np.asarray(self._rows if groups is None else groups[self._rows], np.int64)
+        self.groups = self._rows if groups is None else groups[self._rows].astype(np.int64)
         self._loaded: ArrayPairs | None = None
         self._fits = len(self._rows) * self.patch_px**2 * 4 <= cache_bytes
 
@@ -354,8 +353,7 @@ def write_pairs(
     if path.exists():
         raise StorageError(f"there is something at {path} already", "a free path", "choose another path")
     arrays: dict[str, NDArray[Any]] = {"images": images, "masks": masks, **more}
-    if groups is not None:
-        arrays["group"] = np.asarray(groups, np.int64)
+    arrays |= {} if groups is None else {"group": np.asarray(groups, np.int64)}
     for name, array in arrays.items():
         if len(array) != len(images):
             raise LabelError(f"{name} has {len(array)} rows for {len(images)} images", "one row for each")

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from napari_histogan.errors import ProjectDamaged
+from napari_histogan.errors import ProjectDamaged, StorageError
+from napari_histogan.slides.stored_arrays import StoredGroup
 
 STORE_NAME = "samples.zarr"
 _CHUNKS_KEPT = 6
@@ -35,22 +35,21 @@ class SampleStore:
         self.path = path
         self._chunks_kept = chunks_kept
         try:
-            group = zarr.open_group(str(path / STORE_NAME), mode="r")
-            image = group["image"]
-        except (OSError, KeyError, ValueError) as error:
+            group = StoredGroup(path / STORE_NAME, ["image"])
+            self.real = _real(group)
+            """Samples that stand for real patches, and how well each was reproduced, dB."""
+        except StorageError as error:
             raise ProjectDamaged(
                 f"the samples in {path} cannot be read: {error}",
                 f"a store {STORE_NAME} with the array image",
                 "draw new samples, or restore the folder from a backup",
             ) from error
-        if not isinstance(image, zarr.Array):
-            raise ProjectDamaged(f"{path / STORE_NAME}/image is not an array", "", "draw new samples")
-        self._image = image
-        self._chunk = int(image.chunks[0])
+        self._image = group["image"]
+        if len(self._image.shape) != 4 or self._image.dtype != np.uint8:
+            raise ProjectDamaged(f"{path / STORE_NAME}/image is no row of pictures", "", "draw new samples")
+        self._chunk = self._image.chunks[0]
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self.mpp = _number(group.attrs.get("mpp"), 1.0)
-        self.real = _real(group)
-        """Samples that stand for real patches, and how well each was reproduced, dB."""
 
     def __len__(self) -> int:
         """Return how many samples there are."""
@@ -68,6 +67,8 @@ class SampleStore:
         ------
         IndexError
             If there is no such sample.
+        StorageError
+            If its chunk cannot be decoded.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"there are samples 0 to {len(self) - 1}, not {index}")
@@ -81,13 +82,13 @@ class SampleStore:
         return self._kept[chunk][index - chunk * self._chunk]
 
 
-def _real(group: zarr.Group) -> dict[int, float]:
+def _real(group: StoredGroup) -> dict[int, float]:
     """Return the numbers of the real patches and their dB; sets of drawn samples have none."""
-    marks, psnr = group.get("real"), group.get("psnr")
-    if not isinstance(marks, zarr.Array) or not isinstance(psnr, zarr.Array):
+    marks, psnr = group.whole("real"), group.whole("psnr")
+    if marks is None or psnr is None or marks.shape != psnr.shape:
         return {}
-    found = np.flatnonzero(np.asarray(marks[:]))
-    return dict(zip(found.tolist(), np.asarray(psnr[:], np.float64)[found].tolist(), strict=True))
+    found = np.flatnonzero(marks)
+    return dict(zip(found.tolist(), psnr.astype(np.float64)[found].tolist(), strict=True))
 
 
 def _number(value: object, default: float) -> float:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import label_readers
 import numpy as np
+import result_readers
 
 Prepare = Callable[[Path], list[Path]]
 """Write whole files under a folder; return those that are damaged, one at a time."""
@@ -253,5 +255,12 @@ READERS: dict[str, Reader] = {
     "generator": Reader(_generator, _read_generator),
     "checkpoint": Reader(_checkpoint, _read_checkpoint),
     "foreign-checkpoint": Reader(_foreign, _read_foreign),
+    "csv": Reader(label_readers.tables, label_readers.read_table),
+    "block-labels": Reader(label_readers.block_labels, label_readers.read_block_labels),
+    "picture-folder": Reader(label_readers.picture_folder, label_readers.read_picture_folder),
+    "settings": Reader(label_readers.settings, label_readers.read_settings),
+    "human-work": Reader(label_readers.human_work, label_readers.read_human_work),
+    "nets": Reader(result_readers.nets, result_readers.read_net),
+    "stores": Reader(result_readers.stores, result_readers.read_store),
 }
 """Every reader by the name that the campaign takes."""

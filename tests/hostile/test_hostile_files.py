@@ -13,9 +13,17 @@ import pytest
 from napari_histogan.errors import DAMAGE, HistoganError
 
 HERE = Path(__file__).parent
-READERS = ["tiff", "picture", "ome-zarr", "geojson", "aperio-xml", "png-mask"]
-READERS += ["project", "backup", "generator", "checkpoint", "foreign-checkpoint"]
+READERS = ["tiff", "picture", "ome-zarr", "geojson", "aperio-xml", "png-mask", "csv", "block-labels"]
+READERS += ["picture-folder", "settings", "project", "human-work", "backup"]
+READERS += ["generator", "nets", "stores", "checkpoint", "foreign-checkpoint"]
 COUNT = int(os.environ.get("HISTOGAN_HOSTILE_COUNT", "120"))
+
+
+def test_every_reader_is_tried(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    import readers
+
+    assert sorted(READERS) == sorted(readers.READERS)
 
 
 @pytest.mark.parametrize("reader", READERS)
