@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMenu, QPushButton, QWidget
 
+from napari_histogan.errors import ProjectDamaged
 from napari_histogan.project.masks import MaskStore
 from napari_histogan.widgets.session import Session
 
@@ -58,7 +58,7 @@ class MaskHistoryButton(QPushButton):
             return
         try:
             session.painting.put(store.load_version(path))
-        except (OSError, ValueError, zlib.error) as error:
+        except ProjectDamaged as error:
             session.told.emit(f"This version cannot be read: {error}", "error")
 
 
@@ -67,7 +67,7 @@ def _words(store: MaskStore, path: Path) -> str:
     try:
         when = datetime.fromtimestamp(path.stat().st_mtime)
         pixels = np.count_nonzero(store.load_version(path))
-    except (OSError, ValueError, zlib.error):
+    except (OSError, ProjectDamaged):
         return "damaged"
     day = "" if when.date() == datetime.now().date() else f"{when:%d %b} "
     return f"{day}{when:%H:%M:%S}, {pixels:,} px painted"
