@@ -26,14 +26,15 @@ from measuring import Cost, finish, in_turns, machine
 
 import napari_histogan
 from napari_histogan.config import SynthesizeDatasetConfig, TrainPixelClassifierConfig
+from napari_histogan.inference.pair_labels import PairLabeler
 from napari_histogan.inference.pair_store import Batch
 from napari_histogan.inference.sampling import draw_latents, styles, to_uint8
 from napari_histogan.inference.shard_work import LATENT_DOMAIN, make_pairs
-from napari_histogan.models.device import has_native_bfloat16
+from napari_histogan.models.device import Compute, has_native_bfloat16
 from napari_histogan.models.generator_file import load_generator
 from napari_histogan.models.hypercolumns import FeatureStatistics, layout_of, upsample_and_concatenate
 from napari_histogan.models.noise import noise_maps
-from napari_histogan.models.pixel_classifier import PixelClassifier, PixelClassifierSpec, PixelPredictor
+from napari_histogan.models.pixel_classifier import PixelClassifier, PixelClassifierSpec
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.models.uncertainty import ensemble_statistics
 from napari_histogan.training.feature_subspace import share_directions
@@ -104,14 +105,15 @@ def compare(size: int, rounds: int) -> tuple[dict[str, Cost], dict[str, float]]:
     expected = plain_pair(generator, net, config)
     for name in ("float32", "bfloat16") if has_native_bfloat16() else ("float32",):
         dtype = getattr(torch, name)
+        compute = Compute(torch.device("cpu"), dtype, torch.get_num_threads())
         ours: Callable[[], Batch] = partial(
-            make_pairs, generator, PixelPredictor(net, dtype), config, pairs, dtype
+            make_pairs, generator, PairLabeler(net, [], compute), config, pairs
         )
         runs[f"{name} images"] = partial(images_alone, generator, config, pairs, dtype)
         runs[f"{name} pairs"] = ours
         agreement[name] = float((ours()["masks"][0] == expected).mean())
         runs[f"{name} pairs, nothing shared"] = partial(
-            make_pairs, generator, PixelPredictor(apart, dtype), config, pairs, dtype
+            make_pairs, generator, PairLabeler(apart, [], compute), config, pairs
         )
     found = {way: Cost(c.wall / batch, c.cpu / batch) for way, c in in_turns(runs, rounds).items()}
     plain = partial(plain_pair, generator, net, config)

@@ -38,6 +38,7 @@ from napari_histogan.inference.detected_objects import write_objects
 from napari_histogan.inference.sampling import sample
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset as make_pairs
 from napari_histogan.models.generator_file import generator_info, load_generator
+from napari_histogan.models.picture_nets import load_picture_nets
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
@@ -211,6 +212,7 @@ def synthesize_dataset(project: Project, config: c.SynthesizeDatasetConfig, repo
         reporter,
         generator_hash=source.hash,
         mpp=generator_mpp(source),
+        picture_nets=load_picture_nets(judge.path),
     )
     with project.new_artifact("dataset", config, reporter, [source, judge]) as draft:
         draft.take(out)

@@ -35,6 +35,7 @@ from napari_histogan.inference.synthetic_dataset import synthesize_dataset
 from napari_histogan.metrics import confusion_matrix
 from napari_histogan.models.device import resolve
 from napari_histogan.models.generator_file import load_generator
+from napari_histogan.models.picture_nets import load_picture_nets
 from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import PartReporter, Reporter
 from napari_histogan.project.artifacts import Artifact
@@ -151,7 +152,12 @@ class _Study:
             generator,
             painted,
             classes,
-            c.TrainPixelClassifierConfig(threads=config.threads, **shared),
+            c.TrainPixelClassifierConfig(
+                threads=config.threads,
+                picture_nets=config.picture_nets,
+                picture_steps=config.picture_steps,
+                **shared,
+            ),
             part.within("classifier"),
             generator_hash=self.generator.hash,
         )
@@ -163,6 +169,7 @@ class _Study:
             load_pixel_classifier(folder),
             wanted,
             part.within("pairs"),
+            picture_nets=load_picture_nets(folder),
             generator_hash=self.generator.hash,
             mpp=self.mpp,
         )

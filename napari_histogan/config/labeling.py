@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from napari_histogan.config.stage import StageConfig, basic, more
 
@@ -29,6 +29,15 @@ class TrainPixelClassifierConfig(StageConfig):
         },
     }  # fmt: skip
 
+    picture_nets: int = basic(
+        0,
+        "Nets that also learn from what painted samples look like, and see what lies around a pixel, as the "
+        "features' classifier does not; kept if held-out samples are labeled better with them. 0: none; 3 "
+        "suit structures that a pixel alone does not tell, such as glands.",
+        ge=0,
+        le=16,
+    )
+    picture_steps: int = more(300, "Training steps of each of them.", "steps", ge=1)
     members: int = more(10, "Nets in the ensemble; their disagreement is the uncertainty.", ge=1, le=64)
     hidden: tuple[int, ...] = more((128, 32), "Widths of the hidden layers (C-128-32-K in DatasetGAN).")
     blocks: int = more(0, "Use only the last n blocks of the generator; 0 uses all.", ge=0)
@@ -88,6 +97,14 @@ class TrainPixelClassifierConfig(StageConfig):
         "Sets of painted samples to learn from, divided by commas; empty takes all painted sets of the "
         "generator that made the newest.",
     )
+
+    @field_validator("picture_nets")
+    @classmethod
+    def _two_or_none(cls, value: int) -> int:
+        """Refuse a single net: there would be nothing to leave out, and so nothing to judge it by."""
+        if value == 1:
+            raise ValueError("picture_nets must be 0, or 2 or more: each leaves out samples that judge it")
+        return value
 
     @model_validator(mode="before")
     @classmethod

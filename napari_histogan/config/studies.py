@@ -25,6 +25,13 @@ class LabelEfficiencyConfig(StageConfig):
     seeds: int = basic(3, "Repetitions, each with images, patches, and nets of its own.", ge=1, le=100)
     pairs: int = more(2000, "Synthetic pairs made from the painted images.", "pairs", ge=16)
     truncation: float = more(0.9, "Variety of the synthetic images.", ge=0, le=1)
+    picture_nets: int = more(
+        3,
+        "Nets that label synthetic pairs beside the pixel classifier; see train-pixel-classifier.",
+        ge=0,
+        le=16,
+    )
+    picture_steps: int = more(300, "Training steps of each of them.", "steps", ge=1)
     steps: int = more(1000, "Training steps of every net.", "steps", ge=1)
     batch: int = more(16, "Patches per step.", "patches", ge=1, le=1024)
     width: int = more(16, "Channels of the first stage of the U-Net.", ge=4, le=128)

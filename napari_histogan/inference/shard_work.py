@@ -18,10 +18,12 @@ from napari_histogan.config import SynthesizeDatasetConfig
 from napari_histogan.models.device import resolve
 from napari_histogan.models.generator_file import load_generator
 from napari_histogan.models.noise import noise_maps
-from napari_histogan.models.pixel_classifier import PixelPredictor, load_pixel_classifier
+from napari_histogan.models.picture_nets import load_picture_nets
+from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.models.uncertainty import image_uncertainty
 
+from .pair_labels import PairLabeler
 from .pair_store import Batch, write_shard
 from .sampling import draw_latents, styles, to_uint8
 
@@ -53,25 +55,24 @@ class ShardTask:
 
 def run_task(task: ShardTask) -> None:
     """Make a shard and write it."""
-    generator, predictor, dtype = _load(task.models, task.config)
-    write_shard(task.folder, task.pairs, make_shard(generator, predictor, task.config, task.pairs, dtype))
+    generator, labeler = _load(task.models, task.config)
+    write_shard(task.folder, task.pairs, make_shard(generator, labeler, task.config, task.pairs))
 
 
 @lru_cache(maxsize=1)
-def _load(models: Path, config: SynthesizeDatasetConfig) -> tuple[Generator, PixelPredictor, torch.dtype]:
+def _load(models: Path, config: SynthesizeDatasetConfig) -> tuple[Generator, PairLabeler]:
     """Load the models once in a worker's life."""
     compute = resolve(config)
     generator = load_generator(models).to(compute.device).eval()
     classifier = load_pixel_classifier(models).to(compute.device).eval()
-    return generator, PixelPredictor(classifier, compute.dtype), compute.dtype
+    return generator, PairLabeler(classifier, load_picture_nets(models), compute)
 
 
 def make_shard(
     generator: Generator,
-    predictor: PixelPredictor,
+    labeler: PairLabeler,
     config: SynthesizeDatasetConfig,
     pairs: range,
-    dtype: torch.dtype,
     before: Callable[[int], None] | None = None,
 ) -> Batch:
     """Make the pairs of a shard, batch by batch; ``before`` is called with the first number of each."""
@@ -80,27 +81,26 @@ def make_shard(
         if before is not None:
             before(first)
         indices = range(first, min(first + config.batch, pairs.stop))
-        batches.append(make_pairs(generator, predictor, config, indices, dtype))
+        batches.append(make_pairs(generator, labeler, config, indices))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 @torch.inference_mode()
 def make_pairs(
     generator: Generator,
-    predictor: PixelPredictor,
+    labeler: PairLabeler,
     config: SynthesizeDatasetConfig,
     indices: range,
-    dtype: torch.dtype,
 ) -> Batch:
     """Make the pairs with these numbers; arrays as in :mod:`.pair_store`, without ``kept``."""
     device = next(generator.parameters()).device
     z, noise_seed = draw_latents(config.seed, indices, generator.spec.z_dim, LATENT_DOMAIN)
     w = styles(generator, z, config.truncation, device)
     noise = noise_maps(generator.spec, noise_seed.tolist(), device)
-    images, maps = generator.synthesis.features(w, noise=noise, dtype=dtype)
-    labels, _, uncertainty = predictor(maps, probabilities=False)
+    images, maps = generator.synthesis.features(w, noise=noise, dtype=labeler.dtype)
+    labels, _, uncertainty = labeler(images, maps)
     masks = labels.cpu().numpy()
-    k = predictor.spec.num_classes
+    k = labeler.num_classes
     counts = np.stack([np.bincount(m.ravel(), minlength=k + 1)[1:] for m in masks])
     return {
         "images": to_uint8(images),

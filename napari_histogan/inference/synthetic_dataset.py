@@ -21,12 +21,15 @@ from napari_histogan.config import SynthesizeDatasetConfig
 from napari_histogan.errors import ConfigError, ModelError, Stopped
 from napari_histogan.models.device import Compute, resolve
 from napari_histogan.models.generator_file import GENERATOR_FILE, save_generator
-from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor, save_pixel_classifier
+from napari_histogan.models.picture_nets import save_picture_nets
+from napari_histogan.models.pixel_classifier import PixelClassifier, save_pixel_classifier
+from napari_histogan.models.segmenter import SegmenterNet
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.progress import Reporter
 
 from .contact_sheet import write_contact_sheet
 from .pair_choice import choose_pairs, wanted_shares
+from .pair_labels import PairLabeler
 from .pair_store import PairStore, shard_size, write_shard
 from .sampling import check_generator
 from .shard_work import ShardTask, make_shard, run_task
@@ -49,6 +52,7 @@ def synthesize_dataset(
     generator_hash: str = "",
     mpp: float = 1.0,
     out: Path | None = None,
+    picture_nets: Sequence[SegmenterNet] = (),
 ) -> tuple[Path, dict[str, float | int]]:
     """Make image and mask pairs, and mark those that are to be learned from as kept.
 
@@ -72,6 +76,8 @@ def synthesize_dataset(
         Microns per pixel of the images.
     out
         Folder to write to, or to go on in; ``run_dir/dataset`` if not given.
+    picture_nets
+        Nets of the classifier's folder that see the pictures.
 
     Returns
     -------
@@ -102,9 +108,9 @@ def synthesize_dataset(
     )
     make: ShardMaker
     if config.scheduler:
-        make = _Elsewhere(store, generator, classifier, config, compute, reporter)
+        make = _Elsewhere(store, generator, classifier, picture_nets, config, compute, reporter)
     else:
-        make = _Here(store, generator, classifier, config, compute, reporter)
+        make = _Here(store, generator, PairLabeler(classifier, picture_nets, compute), config, reporter)
     total, most = base, base
     if wanted is not None:  # rounds end where shards do
         total, most = _whole(base, shard), _whole(math.ceil(base * config.most_drawn), shard)
@@ -205,14 +211,12 @@ class _Here:
         self,
         store: PairStore,
         generator: Generator,
-        classifier: PixelClassifier,
+        labeler: PairLabeler,
         config: SynthesizeDatasetConfig,
-        compute: Compute,
         reporter: Reporter,
     ) -> None:
         self._folder, self._generator, self._config = store.folder, generator, config
-        self._predictor, self._dtype = PixelPredictor(classifier, compute.dtype), compute.dtype
-        self._reporter = reporter
+        self._labeler, self._reporter = labeler, reporter
 
     def __call__(self, missing: Sequence[range], total: int, written: Written) -> None:
         """Make these shards in order."""
@@ -227,7 +231,7 @@ class _Here:
         with ThreadPoolExecutor(1) as writer:
             try:
                 for pairs in missing:
-                    parts = self._generator, self._predictor, self._config, pairs, self._dtype
+                    parts = self._generator, self._labeler, self._config, pairs
                     batch = make_shard(*parts, before)
                     if waiting is not None:
                         previous, waiting = waiting, None
@@ -249,6 +253,7 @@ class _Elsewhere:
         store: PairStore,
         generator: Generator,
         classifier: PixelClassifier,
+        picture_nets: Sequence[SegmenterNet],
         config: SynthesizeDatasetConfig,
         compute: Compute,
         reporter: Reporter,
@@ -257,7 +262,7 @@ class _Elsewhere:
         precision = "bfloat16" if compute.dtype == torch.bfloat16 else "float32"
         self._config = config.model_copy(update={"precision": precision})
         self._folder, self._reporter = store.folder.resolve(), reporter
-        self._generator, self._classifier = generator, classifier
+        self._generator, self._classifier, self._picture_nets = generator, classifier, picture_nets
 
     def __call__(self, missing: Sequence[range], total: int, written: Written) -> None:
         """Make these shards in any order."""
@@ -277,6 +282,7 @@ class _Elsewhere:
             try:
                 save_generator(models / GENERATOR_FILE, self._generator)
                 save_pixel_classifier(models, self._classifier)
+                save_picture_nets(models, self._picture_nets)
                 self._reporter.progress(done, total, "pairs", _PHASE)
                 workers.map(run_task, tasks, ended, self._reporter.should_stop)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from napari_histogan import metrics
 from napari_histogan.errors import Stopped
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
-from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor, members_of
+from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor, Prediction, members_of
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.models.uncertainty import ensemble_statistics
 from napari_histogan.progress import Reporter
@@ -82,14 +83,56 @@ def judge_images(
     """
     painted = samples.masks.any(axis=(1, 2))
     judges = np.where(split.tests, True, split.validates)
-    chosen = np.flatnonzero(judges.any(axis=0) & painted)
+    chosen: NDArray[np.bool_] = judges.any(axis=0) & painted
     found: tuple[dict[int, NDArray[np.int64]], ...] = ({}, {})
     classes = classifier.spec.num_classes
+    parts = generator, samples, judges, chosen, classifier, compute, reporter, cache
+    for i, prediction in held_out_predictions(*parts):
+        labels = prediction.labels[0].cpu().numpy()
+        found[int(split.tests[i])][i] = metrics.confusion_matrix(samples.masks[i], labels, classes)
+    return Judgment(*found)
+
+
+def held_out_predictions(
+    generator: Generator,
+    samples: PaintedSamples,
+    judges: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    classifier: PixelClassifier,
+    compute: Compute,
+    reporter: Reporter,
+    cache: FeatureCache | None = None,
+    *,
+    probabilities: bool = False,
+) -> Iterator[tuple[int, Prediction]]:
+    """Label samples, each by the members that judge it.
+
+    Parameters
+    ----------
+    generator, samples, classifier, compute, reporter, cache
+        See :func:`judge_images`.
+    judges
+        (M, n): which members judge which sample.
+    chosen
+        (n,): which samples are labeled; each has a judge.
+    probabilities
+        Whether the predictions hold them.
+
+    Yields
+    ------
+    tuple[int, Prediction]
+        The sample's number, and what its judges say.
+
+    Raises
+    ------
+    Stopped
+        If a stop was asked for.
+    """
     predictors: dict[bytes, PixelPredictor] = {}
-    for done, i in enumerate(chosen):
+    for done, i in enumerate(np.flatnonzero(chosen)):
         if reporter.should_stop():
             raise Stopped("stopped while judging held-out images")
-        reporter.progress(done, len(chosen), "images", "Judging held-out images")
+        reporter.progress(done, int(chosen.sum()), "images", "Judging held-out images")
         pattern = judges[:, i]
         if pattern.tobytes() not in predictors:
             own = members_of(classifier, np.flatnonzero(pattern).tolist()).to(compute.device)
@@ -97,10 +140,7 @@ def judge_images(
         blocks = len(classifier.spec.layout.resolutions)
         made = sample_levels(generator, samples, int(i), compute.device, blocks, cache)[1]
         levels = {r: level.to(compute.dtype) for r, level, _ in made}
-        labels = predictors[pattern.tobytes()].label_levels(levels, probabilities=False).labels
-        matrix = metrics.confusion_matrix(samples.masks[i], labels[0].cpu().numpy(), classes)
-        found[int(split.tests[i])][int(i)] = matrix
-    return Judgment(*found)
+        yield int(i), predictors[pattern.tobytes()].label_levels(levels, probabilities)
 
 
 @torch.inference_mode()

@@ -282,17 +282,29 @@ def sample_levels(
     return layout, made if cache is None else cache.keep(key, layout, made)
 
 
-@torch.no_grad()
 def sample_maps(
     generator: Generator, samples: PaintedSamples, index: int, device: torch.device, blocks: int = 0
 ) -> list[FeatureMap]:
     """Rebuild one sample; return its feature maps of the last ``blocks`` blocks (0: all)."""
+    return select_blocks(_rebuilt(generator, samples, index, device)[1], blocks)
+
+
+def sample_picture(generator: Generator, samples: PaintedSamples, index: int, device: torch.device) -> Tensor:
+    """Rebuild one sample; return its picture (1, 3, R, R) float32, nominally -1 to 1."""
+    return _rebuilt(generator, samples, index, device)[0]
+
+
+@torch.no_grad()
+def _rebuilt(
+    generator: Generator, samples: PaintedSamples, index: int, device: torch.device
+) -> tuple[Tensor, list[FeatureMap]]:
+    """Make one sample again: its picture, and all feature maps."""
     w = torch.from_numpy(samples.w[index : index + 1]).to(device)
     if samples.noise is None:
         noise = noise_maps(generator.spec, [int(samples.noise_seed[index])], device)
     else:
         noise = maps_of_rows(generator.spec, samples.noise[index : index + 1], device)
-    return select_blocks(generator.synthesis.features(w, noise=noise)[1], blocks)
+    return generator.synthesis.features(w, noise=noise)
 
 
 def choose_pixels(mask: NDArray[np.uint8], most: int, seed: int) -> NDArray[np.int64]:

@@ -34,6 +34,7 @@ from .feature_cache import FeatureCache
 from .feature_subspace import common_scale, leading_directions, project_rows, share_directions
 from .image_split import split_images
 from .labelled_pixels import LabelledPixels, PaintedSamples, collect_pixels
+from .picture_nets import train_picture_nets
 
 __all__ = ["FittedClassifier", "PaintedSamples", "fit_pixel_classifier", "train_pixel_classifier"]
 
@@ -102,7 +103,8 @@ def train_pixel_classifier(
     -------
     Path
         Folder with ``classifier.safetensors`` and ``classifier.json``; the latter holds ``validation`` and,
-        where the split asks for it, ``test``: see :class:`~.classifier_judgement.Judgment`.
+        where the split asks for it, ``test``: see :class:`~.classifier_judgement.Judgment`.  With
+        ``picture_nets`` it also holds those, if they help: see :mod:`.picture_nets`.
 
     Raises
     ------
@@ -152,6 +154,11 @@ def train_pixel_classifier(
         "best_loss": fitted.validation.get("loss"),
         **judged.to_dict(classes),
     }
+    if config.picture_nets:
+        folder.mkdir(parents=True, exist_ok=True)
+        report["picture_nets"] = train_picture_nets(
+            generator, samples, split, fitted.classifier, classes, config, reporter, compute, folder
+        )
     save_pixel_classifier(folder, fitted.classifier, report)
     return folder
 
