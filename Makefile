@@ -1,6 +1,7 @@
 # The commands people use; CI calls the same ones.
 #   make demo     install and run the demo (about 10 minutes on 2 cores)
 #   make test     install what the tests need and run them all
+#   make minimum  run them with the lowest allowed versions of libraries, in an environment of their own
 #   make hostile 10,000 damaged files for every reader (about an hour)
 #   make faults   50 kills, stops, and full disks for every stage (about two hours)
 #   make lint     ruff, mypy, import contracts, budgets
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test hostile faults docs check-docs benchmarks lint format system-libraries clean
+.PHONY: demo test minimum hostile faults docs check-docs benchmarks lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -38,6 +39,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test system-libraries
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+minimum: system-libraries
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python scripts/lowest_versions.py > .venv-minimum/lowest.txt
+	.venv-minimum/bin/python -m pip install --quiet -c .venv-minimum/lowest.txt --editable ".[scale,tensorboard,test]"
+	.venv-minimum/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/release $(ARGS)
 
 hostile: $(VENV)/.installed-test
 	HISTOGAN_HOSTILE_COUNT=10000 $(BIN)/python -m pytest --timeout=0 tests/hostile

@@ -145,17 +145,14 @@ def broken_links(page: Path) -> list[str]:
 
 
 def misspelled() -> int:
-    """Let codespell read pages and sources; its settings are in pyproject.toml."""
-    names = [
-        "docs",
-        "examples",
-        "napari_histogan",
-        "scripts",
-        "benchmarks",
-        "tests",
-        *map(str, ROOT.glob("*.md")),
-    ]
-    return subprocess.run([sys.executable, "-m", "codespell_lib", *names], cwd=ROOT, check=False).returncode
+    """Let codespell read pages and sources; its settings are in pyproject.toml.  0 if it finds nothing."""
+    pages = sorted(map(str, ROOT.glob("*.md")))
+    code = ["examples", "napari_histogan", "scripts", "benchmarks", "tests"]
+    speller = [sys.executable, "-m", "codespell_lib"]
+    # Its dictionary lacks a word that we need often; a field of that name keeps its spelling.
+    more = ["-D-", f"-D{Path(__file__).with_name('spelling.txt')}", "--ignore-regex=--unlabelled"]
+    runs = [*speller, *code], [*speller, *more, "docs", *pages]
+    return max(subprocess.run(run, cwd=ROOT, check=False).returncode for run in runs)
 
 
 def main() -> int:
