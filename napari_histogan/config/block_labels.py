@@ -73,7 +73,7 @@ class TrainSuperResolutionConfig(StageConfig):
 
     preset: Literal["plain", "paper"] = basic(
         "plain",
-        "paper: fields left at their defaults become those of paper 003 (RMSprop, 2 groups of 15 blocks, "
+        "paper: fields left at their defaults become those of Zhao et al. (RMSprop, 2 groups of 15 blocks, "
         "240 px); plain: all fields are taken as they are.",
     )
     model: Literal["intra", "inter", "intra+inter"] = basic(

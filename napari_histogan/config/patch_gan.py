@@ -50,7 +50,7 @@ class TrainPatchGanConfig(StageConfig):
     )
     adversarial: bool = basic(True, "Train against a generator (GAN-CNN); off trains the plain CNN.")
     preset: Literal["plain", "paper"] = more(
-        "plain", "paper takes the settings of paper 004 where nothing else is given."
+        "plain", "paper takes the settings of Ayush et al. where nothing else is given."
     )
     layout: Literal["auto", "drive", "chase", "folder"] = more("auto", "How the folder is laid out.")
     centers: Literal["skeleton", "pixels"] = more(

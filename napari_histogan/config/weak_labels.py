@@ -25,7 +25,7 @@ class TrainWeaklyConfig(StageConfig):
     pretrain_steps: int = basic(
         500, "Steps in which an auto-encoder learns the slides first; 0 starts anew.", "steps", ge=0
     )
-    mpp: float = basic(1.0, "Resolution that the net works at, as in paper 002.", "um/px", gt=0.05, lt=50)
+    mpp: float = basic(1.0, "Resolution that the net works at, as in Pinchaud's paper.", "um/px", gt=0.05, lt=50)
     patch_px: int = more(256, "Side of a training patch.", "px", ge=16, le=4096)
     batch: int = more(16, "Patches per step.", "patches", ge=2, le=1024)
     width: int = more(32, "Channels of the first stage; doubled at each stage.", ge=2, le=128)
