@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from PIL import Image
 from napari_histogan import config as c
 from napari_histogan.errors import ArtifactMissing, ConfigError, LabelError, ModelError, SlideError, Stopped
 from napari_histogan.inference.sampling import load_samples
+from napari_histogan.inference.shared_plan import SlideToPlan, share_plan
 from napari_histogan.models.generator_file import (
     DISCRIMINATOR_FILE,
     GENERATOR_FILE,
@@ -31,7 +32,7 @@ from napari_histogan.project.gan_checkpoints import choose_checkpoint
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.project.store import Project
-from napari_histogan.slides.patch_plan import PatchPlan
+from napari_histogan.slides.patch_plan import PatchPlan, plan_patches
 from napari_histogan.slides.patches import PatchStream
 from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.training.checkpoint import CheckpointStore
@@ -61,6 +62,18 @@ def require_unchanged(entry: SlideEntry) -> None:
     """
     if entry.path.exists():
         open_entry(entry).close()
+
+
+def planned_patches(
+    entries: Sequence[SlideEntry], config: c.ExtractPatchesConfig, folder: Path, reporter: Reporter
+) -> PatchPlan:
+    """Find the tissue of slides, here or by the workers of a scheduler, and write the plan to a folder."""
+    if config.scheduler:
+        wanted = [SlideToPlan(entry.name, entry.path, entry.mpp, entry.fingerprint) for entry in entries]
+        return share_plan(wanted, config.patch_px, config.mpp, folder, config.scheduler, reporter)
+    with ExitStack() as opened:
+        readers = [opened.enter_context(open_entry(entry)) for entry in entries]
+        return plan_patches(readers, config.patch_px, config.mpp, folder, reporter=reporter)
 
 
 def patch_stream(

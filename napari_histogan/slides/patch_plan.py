@@ -148,22 +148,41 @@ def plan_patches(
             reporter.progress(i, len(slides), "slides", "Finding tissue")
             if reporter.should_stop():
                 raise Stopped(f"after {i} of {len(slides)} slides")
-        path = Path(folder) / f"tissue-{i:04d}.npz"
-        tissue_mask(reader).save(path)
-        planned.append(
-            PlannedSlide(
-                str(reader.path.resolve()),
-                reader.fingerprint(),
-                reader.given_mpp,
-                str(path),
-                float(weights[i]) if weights else 1.0,
-            )
-        )
+        planned.append(plan_slide(reader, i, folder, float(weights[i]) if weights else 1.0))
     if reporter:
         reporter.progress(len(slides), len(slides), "slides", "Finding tissue")
     plan = PatchPlan(patch_px, mpp, tuple(planned))
     plan.save(Path(folder))
     return plan
+
+
+def plan_slide(reader: SlideReader, number: int, folder: Path, weight: float = 1.0) -> PlannedSlide:
+    """Find the tissue of one slide and write its mask.
+
+    Parameters
+    ----------
+    reader
+        The open slide.
+    number
+        Its place in the plan, from 0.
+    folder
+        Gets the mask; see :func:`tissue_file`.
+    weight
+        See :class:`PlannedSlide`.
+
+    Raises
+    ------
+    NoTissue
+        The slide shows no tissue.
+    """
+    path = tissue_file(folder, number)
+    tissue_mask(reader).save(path)
+    return PlannedSlide(str(reader.path.resolve()), reader.fingerprint(), reader.given_mpp, str(path), weight)
+
+
+def tissue_file(folder: Path, number: int) -> Path:
+    """Return the file with the tissue of a plan's slide."""
+    return Path(folder) / f"tissue-{number:04d}.npz"
 
 
 def check_fits(reader: SlideReader, patch_px: int, mpp: float) -> None:
