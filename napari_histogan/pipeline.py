@@ -57,7 +57,6 @@ from napari_histogan.side_doors import (
     train_weakly,
 )
 from napari_histogan.slide_heatmaps import SlideHeatmap, SlideHeatmaps
-from napari_histogan.slides.patch_plan import plan_patches
 from napari_histogan.slides.reader import find_slides, open_slide
 from napari_histogan.slides.stored_colors import conversion
 from napari_histogan.stage_inputs import (
@@ -73,6 +72,7 @@ from napari_histogan.stage_inputs import (
     painted_samples,
     patch_stream,
     picture_sheet,
+    planned_patches,
     stage_input,
 )
 from napari_histogan.studies import label_efficiency
@@ -114,12 +114,7 @@ def extract_patches(project: Project, config: c.ExtractPatchesConfig, reporter: 
     if not entries:
         raise ArtifactMissing("the project has no slides", "one slide or more", "run histogan add-slides")
     with project.new_artifact("patches", config, reporter) as draft:
-        readers = [open_entry(entry) for entry in entries]
-        try:
-            plan = plan_patches(readers, config.patch_px, config.mpp, draft.path, reporter=reporter)
-        finally:
-            for reader in readers:
-                reader.close()
+        plan = planned_patches(entries, config, draft.path, reporter)
         with closing(patch_stream(plan, config, seed=config.seed)) as stream:
             picture_sheet(stream.next_batch(64)).save(draft.path / "examples.png")
         draft.summary.update(slides=len(entries), patch_px=config.patch_px, mpp=config.mpp)
