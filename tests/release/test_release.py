@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import napari_histogan
 
@@ -66,6 +67,22 @@ def test_the_version_stands_in_one_place():
     assert said == f"histogan {napari_histogan.__version__}"
     assert f"## {napari_histogan.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert not re.search(r"^version:", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_lowest_versions_are_those_that_pip_would_allow():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/lowest_versions.py")], capture_output=True, text=True, check=True
+    )
+    pins = [Requirement(line) for line in done.stdout.splitlines()]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {name: Requirement(one) for one in project["dependencies"] if (name := Requirement(one).name)}
+    assert set(wanted) <= {pin.name for pin in pins}
+    for pin in pins:
+        (lowest,) = pin.specifier
+        version = lowest.version.removesuffix(".*")
+        allowed = wanted.get(pin.name, Requirement(f"{pin.name}>={version}")).specifier
+        assert allowed.contains(version)
+        assert not allowed.contains(f"{int(version.partition('.')[0]) - 1}.999")
 
 
 def test_napari_accepts_the_manifest():
