@@ -65,14 +65,15 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="64 and 256 px, fewer rounds")
     parser.add_argument("--smoke", action="store_true", help="the smallest run that says anything")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512, 1024], metavar="PX")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="64 to 1,024")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{machine()}; {options.threads} threads", flush=True)
-    sizes = [32] if options.smoke else options.sizes
+    usual = [32] if options.smoke else [64, 256] if options.quick else [64, 128, 256, 512, 1024]
+    sizes = options.sizes or usual
     rounds = 1 if options.smoke else 2 if options.quick else 7
     figures: dict[str, float] = {}
     met = True
