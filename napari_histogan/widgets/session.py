@@ -57,7 +57,7 @@ class Session(QObject):
     sample_opened
         Number of the sample that can be painted now.
     mask_saved
-        Number of a sample and how many of its pixels are labelled.
+        Number of a sample and how many of its pixels are labeled.
     painted_changed
         Another process saved masks, as the demo does.
     scores_changed
