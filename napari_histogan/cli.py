@@ -118,6 +118,10 @@ def _add_project_verbs(verb: Callable[..., Parser]) -> None:
     one = _project(verb("rank", _rank, "List the samples to paint next, the most informative first."))
     one.add_argument("--samples", default="", help="such as samples/0001; the newest if not given")
     one.add_argument("--count", type=int, default=10, help="how many to list")
+    one = _project(
+        verb("use-net", _use_net, "Choose the net that runs over slides until a newer one is trained.")
+    )
+    one.add_argument("net", nargs="?", default="", help="such as segmenters/0003; the newest if not given")
     text = "Keep what a person says of blocks, from the filled-in sheet of import-block-labels."
     one = _project(verb("estimate", _estimate, text))
     one.add_argument("sheet", type=Path, help="to_estimate.csv with the share of each class in each block")
@@ -284,6 +288,16 @@ def _rank(options: argparse.Namespace) -> int:
     print("sample  uncertainty")
     for index, uncertainty in ranked_samples(project, options.samples)[: max(options.count, 1)]:
         print(f"{index:6d}  {uncertainty:11.3f}")
+    return DONE
+
+
+def _use_net(options: argparse.Namespace) -> int:
+    """Go back to an older net, or to the newest."""
+    from napari_histogan.project.net_in_use import use_net
+    from napari_histogan.project.store import Project
+
+    net = use_net(Project.open(options.project), options.net)
+    print(f"{net} runs over slides until a newer net is trained")
     return DONE
 
 

@@ -14,6 +14,7 @@ from napari_histogan.cli_progress import duration
 from napari_histogan.jobs.job import Job, JobStatus
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.family import FamilyNode
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.overview import Overview, StageState
 from napari_histogan.project.store import Project
 
@@ -41,6 +42,9 @@ def status_tables(
         behind = f"[yellow]behind: {escape(state.behind)}[/yellow]" if state.behind else _summary(state)
         table.add_row(state.stage.replace("_", "-"), state.newest or "-", str(state.count or "-"), behind)
     yield table
+    if net := net_in_use(project):
+        newest = net == project.artifact("", "segmenter").id
+        yield f"net in use: {net}{'' if newest else ', not the newest; histogan use-net PROJECT changes it'}"
     if jobs:
         yield _job_table(jobs)
     yield escape(next_step(found, jobs).replace("PROJECT", shown_root))
@@ -68,6 +72,7 @@ def status_json(project: Project, found: Overview, jobs: Sequence[Job]) -> dict[
         "slides": [entry.to_dict() for entry in project.slides()],
         "stages": [asdict(state) for state in found.stages],
         "jobs": [{"run": job.run_dir.name, **asdict(job.status())} for job in jobs],
+        "net_in_use": net_in_use(project),
         "next_stage": found.next_stage,
         "next_step": next_step(found, jobs),
     }

@@ -43,6 +43,8 @@ from napari_histogan.models.pixel_classifier import load_pixel_classifier
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
+from napari_histogan.project.kept_back import LEARNED, kept_back
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.reads import settled
 from napari_histogan.project.slide_list import SlideEntry, SlideNames, find_several, names_several
@@ -58,6 +60,7 @@ from napari_histogan.side_doors import (
 )
 from napari_histogan.slide_heatmaps import SlideHeatmap, SlideHeatmaps
 from napari_histogan.slides.reader import find_slides, open_slide
+from napari_histogan.slides.stain import stain_colors
 from napari_histogan.slides.stored_colors import conversion
 from napari_histogan.stage_inputs import (
     check_stop,
@@ -98,8 +101,12 @@ def add_slides(project: Project, config: c.AddSlidesConfig, reporter: Reporter) 
             reporter.progress(done, len(files), "slides", "Looking at the slides")
             with open_slide(path, config.mpp) as slide:
                 name = names.take(path)
-                entries.append(SlideEntry(name, path.resolve(), slide.mpp, slide.size, slide.fingerprint()))
-                Image.fromarray(slide.thumbnail(THUMBNAIL_PX)).save(draft.path / f"{name}.png")
+                thumbnail = slide.thumbnail(THUMBNAIL_PX)
+                colors = stain_colors(thumbnail)
+                stain = {"colors": list(colors)} if colors else None
+                known = path.resolve(), slide.mpp, slide.size, slide.fingerprint(), stain
+                entries.append(SlideEntry(name, *known))
+                Image.fromarray(thumbnail).save(draft.path / f"{name}.png")
             if said := conversion(path):
                 reporter.warn(f"{name} is stored as {said}.")
         draft.summary.update(slides=len(entries), names=", ".join(e.name for e in entries[:10]))
@@ -230,7 +237,7 @@ def train_segmenter(project: Project, config: c.TrainSegmenterConfig, reporter: 
 
 def predict_heatmap(project: Project, config: c.PredictHeatmapConfig, reporter: Reporter) -> Artifact:
     """Run a segmenter over one slide, or several; blocks appear in the run folder as they are done."""
-    net = stage_input(project, reporter, config.segmenter, "segmenter")
+    net = stage_input(project, reporter, config.segmenter or net_in_use(project), "segmenter")
     slides = find_several(project.slides(), config.slide)
     if names_several(project.slides(), config.slide):
         return SlideHeatmaps(project, net, slides, config, reporter).run()
@@ -279,7 +286,8 @@ def merge_corrections(project: Project, config: c.MergeCorrectionsConfig, report
             "one of " + ", ".join(known) if known else "one corrected region or more",
             "correct a region in the dock first",
         )
-    chosen = [known[name] for name in config.regions] if config.regions else list(known.values())
+    back = set() if config.regions else kept_back(list(known.values()), config.keep_back)
+    chosen = [known[name] for name in config.regions or known if name not in back]
     mpp = config.mpp or default_mpp(project, chosen)
     images, masks, groups = [], [], []
     for number, correction in enumerate(chosen):
@@ -295,6 +303,7 @@ def merge_corrections(project: Project, config: c.MergeCorrectionsConfig, report
         stacked = np.concatenate(images), np.concatenate(masks)
         write_pairs(draft.path / PAIRS, *stacked, mpp, np.concatenate(groups))
         draft.summary.update(regions=len(chosen), patches=len(stacked[0]), mpp=mpp)
+        draft.summary.update({LEARNED: [each.name for each in chosen], "kept_back": len(back)})
     return draft.result
 
 

@@ -17,12 +17,21 @@ import numpy as np
 import pytest
 
 from napari_histogan import __version__, cli
-from napari_histogan.config import STAGES, EvaluateConfig, SampleImagesConfig, TrainGanConfig
+from napari_histogan.config import (
+    STAGES,
+    EvaluateConfig,
+    PredictHeatmapConfig,
+    SampleImagesConfig,
+    TrainGanConfig,
+    TrainSegmenterConfig,
+)
 from napari_histogan.geometry import Region
 from napari_histogan.jobs.job import Job
 from napari_histogan.jobs.runner import list_jobs, start_job
+from napari_histogan.pipeline import STAGE_FUNCTIONS
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.store import Project
 
 pytestmark = pytest.mark.timeout(120)
@@ -94,6 +103,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
         "open",
         "status",
         "rank",
+        "use-net",
         "show",
         "export",
         "stop",
@@ -106,6 +116,29 @@ def test_help_is_quick_and_names_every_verb() -> None:
     assert [
         verb for verb in verbs if f"    {verb} " not in tries[0] and f"    {verb}\n" not in tries[0]
     ] == []
+
+
+def test_an_older_net_is_gone_back_to_by_a_verb(
+    tiny_project_copy: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tiny_project_copy
+    old = project.artifact("", "segmenter")
+    config = TrainSegmenterConfig(steps=2, width=4, depth=2, batch=4, threads=1)
+    new = STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+    assert f"# reads {new.id}" in run(capsys, "predict-heatmap", project.root, "--dry-run")[1]
+    assert f"net in use: {new.id}\n" in run(capsys, "status", project.root)[1]
+    code, out, _ = run(capsys, "use-net", project.root, old.id)
+    assert (code, out.split()[0]) == (0, old.id)
+    assert f"# reads {old.id}" in run(capsys, "predict-heatmap", project.root, "--dry-run")[1]
+    assert f"net in use: {old.id}, not the newest" in run(capsys, "status", project.root)[1]
+    assert json.loads(run(capsys, "status", project.root, "--json")[1])["net_in_use"] == old.id
+    heatmap = STAGE_FUNCTIONS["predict_heatmap"](project, PredictHeatmapConfig(threads=1), QuietReporter())
+    assert old.id in {parent.id for parent in heatmap.parents}
+    assert new.id in run(capsys, "use-net", project.root)[1]
+    newer = STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+    assert net_in_use(project) == newer.id
+    code, _, err = run(capsys, "use-net", project.root, "segmenters/0999")
+    assert (code, "0999" in err) == (1, True)
 
 
 def test_the_module_is_the_command() -> None:

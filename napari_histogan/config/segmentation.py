@@ -162,7 +162,9 @@ class PredictHeatmapConfig(StageConfig):
         "Name of the slide; empty takes the only one or the first. all, a pattern such as case*, or several "
         "of these divided by commas make a heatmap of each.",
     )
-    segmenter: str = more("", "Segmenter to use; empty takes the newest.")
+    segmenter: str = more(
+        "", "Segmenter to use; empty takes the net in use: the newest, or an older one that was gone back to."
+    )
     tile_px: int = more(256, "Side of a window at the model's resolution.", "px", ge=32, le=8192)
     overlap: float = more(0.25, "Share of a window that overlaps the next; blended.", ge=0, lt=0.9)
     batch: int = more(4, "Windows per pass.", "windows", ge=1, le=1024)
@@ -257,5 +259,14 @@ class MergeCorrectionsConfig(StageConfig):
 
     patch_px: int = more(64, "Side of the training patches.", "px", ge=16, le=4096)
     mpp: float | None = more(None, "Resolution; none takes the generator's.", "um/px", gt=0.05, lt=50)
-    regions: tuple[str, ...] = more((), "Names of the corrected regions to use; empty takes all.")
+    regions: tuple[str, ...] = more(
+        (), "Names of the corrected regions to use; empty takes all but those that are kept back."
+    )
+    keep_back: int = more(
+        5,
+        "One correction in so many is kept back to judge nets on: the fifth, the tenth, and so on, in the "
+        "order in which they were made; 0 keeps none back.",
+        ge=0,
+        le=1000,
+    )
     overlap: float = more(0.5, "Share of a patch that overlaps the next one cut from a region.", ge=0, lt=1)

@@ -207,6 +207,43 @@ def write_table(path: Path, detections: Sequence[Detection], classes: ClassTable
         raise StorageError(f"{path} cannot be written ({error})", "", "choose another folder") from error
 
 
+def stored_rows(path: Path, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read a table of :func:`write_table`.
+
+    Parameters
+    ----------
+    path
+        The CSV file.
+    names
+        Names of the classes 1 to K.
+
+    Returns
+    -------
+    rows, classes
+        ``(n, 6)`` as of :func:`napari_histogan.inference.review.object_rows`, the side being that of a square
+        around a disk of the same area; and each row's class, 0 for an unknown name.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read, or is no such table.
+    """
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            found = [
+                (numbers.get(row["class"], 0), *(float(row[key]) for key in _COLUMNS[1:]))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"{path} cannot be read ({error})", "a table of detect-objects", "make it again"
+        ) from error
+    table = np.array(found, np.float64).reshape(-1, len(_COLUMNS))
+    side = 2 * np.sqrt(table[:, 3:4] / np.pi)
+    return np.hstack([table[:, 1:], side]), table[:, 0].astype(np.int64)
+
+
 def smoothed(shape: shapely.Polygon) -> shapely.Polygon:
     """Return an outline without the steps of the pixel grid.
 

@@ -13,6 +13,8 @@ from napari_histogan.labels.slide_labels import UNKNOWN, require_both
 from napari_histogan.project.artifacts import KINDS
 from napari_histogan.project.calibrations import block_labels_on, chosen_block_labels
 from napari_histogan.project.compared_heatmaps import heatmaps_to_compare
+from napari_histogan.project.kept_back import kept_back
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.slide_labels import SLIDE_LABELS, slide_labels
 from napari_histogan.project.slide_list import find_several
@@ -27,7 +29,6 @@ _NAMED_BY_FIELD = {
     "invert_patches": ("generator",),
     "mix_samples": ("samples",),
     "synthesize_dataset": ("pixel_classifier",),
-    "predict_heatmap": ("segmenter",),
     "predict_patch_map": ("patch_classifier",),
     "detect_objects": ("heatmap",),
 }
@@ -68,6 +69,8 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
         for kind in _NAMED_BY_FIELD.get(config.stage, ())
         if kind in KINDS
     ]
+    if config.stage == "predict_heatmap":
+        reads.append(project.artifact(values["segmenter"] or net_in_use(project), "segmenter").id)
     if values.get("init"):
         named = "" if values["init"] == "newest" else values["init"]
         reads.append(project.artifact(named, _STARTS_FROM[config.stage]).id)
@@ -90,7 +93,7 @@ def what_it_reads(project: Project, config: StageConfig) -> list[str]:
     if config.stage == "train_super_resolution":
         reads += [artifact.id for artifact in chosen_block_labels(project, values["blocks"])]
     if config.stage == "merge_corrections":
-        reads += _corrections(project, values["regions"])
+        reads += _corrections(project, values["regions"], values["keep_back"])
     return reads + _files(config)
 
 
@@ -192,7 +195,7 @@ def _kept_labels(project: Project) -> list[str]:
     return [f"the labels of {known} slides ({SLIDE_LABELS})"]
 
 
-def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:
+def _corrections(project: Project, names: tuple[str, ...], one_in: int) -> list[str]:
     """Return the corrected regions."""
     known = [correction.name for correction in project.corrections()]
     missing = [name for name in names if name not in known]
@@ -202,7 +205,8 @@ def _corrections(project: Project, names: tuple[str, ...]) -> list[str]:
             f"one of {', '.join(known)}" if known else "one corrected region or more",
             "correct a region in the dock first",
         )
-    return [f"corrected region {name}" for name in names or known]
+    back = set() if names else kept_back(project.corrections(), one_in)
+    return [f"corrected region {name}" for name in names or known if name not in back]
 
 
 def _files(config: StageConfig) -> list[str]:

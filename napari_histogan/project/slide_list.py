@@ -33,7 +33,7 @@ class SlideEntry:
     fingerprint
         See ``SlideReader.fingerprint``; tells whether the file was changed.
     stain
-        What the stain estimate gave, or None.
+        ``colors``: its two stains as ``#rrggbb``; None if they are not known.
     relative
         Path relative to the project folder; filled in by the project, so that slide and
         project can move together.

@@ -108,3 +108,32 @@ def estimate_stains(
     found = np.abs(found / np.linalg.norm(found, axis=1, keepdims=True))
     first, second = found if found[0, 0] > found[1, 0] else found[::-1]
     return _with_residual(tuple(first), tuple(second))
+
+
+def stain_colors(pixels: UInt8Array) -> tuple[str, str] | None:
+    """Return the colors of a slide's two stains as ``#rrggbb``, the one that damps red more first.
+
+    They are what an optical density of 1 of each looks like.  No name is given: in common H&E slides eosin
+    lies as near to DAB as to its published direction.
+
+    Parameters
+    ----------
+    pixels
+        ``(..., 3) uint8``, such as a thumbnail.
+
+    Returns
+    -------
+    tuple of two str, or None
+        None if there is too little tissue, or no two stains can be told apart.
+    """
+    try:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stains = estimate_stains(pixels)
+    except NoTissue:
+        return None
+    if not np.isfinite(stains).all():
+        return None
+    first, second = (
+        "#{:02x}{:02x}{:02x}".format(*combine(amount, stains).tolist()) for amount in np.eye(3)[:2]
+    )
+    return first, second

@@ -73,3 +73,17 @@ def test_macenko_on_the_demo_slide_is_near_to_the_textbook(demo_path):
 def test_glass_has_no_stains():
     with pytest.raises(NoTissue, match="0 pixels are stained"):
         stain.estimate_stains(np.full((50, 50, 3), 240, np.uint8))
+
+
+def test_the_colors_of_two_stains_are_told(demo_slide) -> None:
+    with open_slide(demo_slide) as slide:
+        colors = stain.stain_colors(slide.thumbnail(512))
+    assert colors is not None
+    (red, _, blue), (red2, green2, _) = (tuple(bytes.fromhex(color[1:])) for color in colors)
+    assert blue > red  # hematoxylin
+    assert red2 > green2  # eosin
+
+
+def test_glass_and_a_picture_of_one_color_have_no_stains() -> None:
+    assert stain.stain_colors(np.full((40, 40, 3), 250, np.uint8)) is None
+    assert stain.stain_colors(np.full((40, 40, 3), 90, np.uint8)) is None
