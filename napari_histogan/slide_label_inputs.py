@@ -39,8 +39,9 @@ from napari_histogan.project.slide_labels import slide_labels, slide_labels_path
 from napari_histogan.project.store import Project
 from napari_histogan.slides.tissue import tissue_mask
 from napari_histogan.stage_inputs import open_entry
-from napari_histogan.training.train_weakly import SCORES_FILE, beta_1_of
+from napari_histogan.training.train_weakly import SCORES_FILE
 from napari_histogan.training.weak_maps import MapSlide, WeakSlide, malign_percent
+from napari_histogan.training.weak_schedule import beta_1_of
 
 LOSS_PLOT, ROC_PLOT, FROC_PLOT = "loss.png", "roc.png", "froc.png"
 _PEAK_UM = 75.0

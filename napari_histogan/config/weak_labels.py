@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -25,7 +25,9 @@ class TrainWeaklyConfig(StageConfig):
     pretrain_steps: int = basic(
         500, "Steps in which an auto-encoder learns the slides first; 0 starts anew.", "steps", ge=0
     )
-    mpp: float = basic(1.0, "Resolution that the net works at, as in Pinchaud's paper.", "um/px", gt=0.05, lt=50)
+    mpp: float = basic(
+        1.0, "Resolution that the net works at, as in Pinchaud's paper.", "um/px", gt=0.05, lt=50
+    )
     patch_px: int = more(256, "Side of a training patch.", "px", ge=16, le=4096)
     batch: int = more(16, "Patches per step.", "patches", ge=2, le=1024)
     width: int = more(32, "Channels of the first stage; doubled at each stage.", ge=2, le=128)
@@ -53,7 +55,21 @@ class TrainWeaklyConfig(StageConfig):
     eta: float = more(
         50.0, "Share of a patch's pixels that makes it malign, the highest ones.", "%", gt=0, le=100
     )
-    alpha: float = more(2.0, "Power of the map that patches are drawn by; 0 draws evenly.", ge=0, le=16)
+    alpha: float = more(4.0, "Power that patches are drawn by; 0 draws evenly.", ge=0, le=16)
+    places: Literal["rank", "probability"] = more(
+        "rank",
+        "What alpha is the power of: a place's rank among benign tissue, or its malign probability, as in "
+        "Pinchaud's paper. A net that is unsure says nearly the same everywhere, and a power of that changes "
+        "little.",
+    )
+    even_share: float = more(
+        0.3,
+        "Share of the steps in which places are drawn evenly and all pixels of a patch decide; then alpha "
+        "rises, and eta falls, over as many steps. A net that knows nothing yet should not choose what it "
+        "learns from.",
+        ge=0,
+        le=0.5,
+    )
     every_epochs: int = more(4, "Each slide is visited at least once in so many epochs.", "epochs", ge=1)
     patches_per_visit: int = more(4, "Patches drawn at a visit of a slide.", "patches", ge=1, le=1024)
     buffer: int = more(128, "Patches from which batches are shuffled.", "patches", ge=2, le=100_000)

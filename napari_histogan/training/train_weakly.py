@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from napari_histogan.config.weak_labels import TrainWeaklyConfig
 from napari_histogan.errors import LabelError, NoTissue, SlideTooSmall, Stopped
-from napari_histogan.labels.beta import beta_1_for
 from napari_histogan.labels.slide_labels import BENIGN, MALIGN, UNKNOWN, require_both
 from napari_histogan.models.device import Compute, resolve
 from napari_histogan.models.segmenter import save_segmenter
@@ -41,7 +41,8 @@ from napari_histogan.training.weak_maps import (
     map_one,
 )
 from napari_histogan.training.weak_patches import PatchBuffer, WeakBatch, changed
-from napari_histogan.training.weak_sampling import SlideChooser
+from napari_histogan.training.weak_sampling import SlideChooser, by_probability, by_rank
+from napari_histogan.training.weak_schedule import alpha_at, beta_1_at, eta_at
 from napari_histogan.training.weak_sharing import TimeShare
 
 SCORES_FILE = "slides.json"
@@ -114,9 +115,9 @@ def pretrain(
     net = WeakUNet(3, config.width, config.depth, lateral=False)
     fit = new_fit(net, config, compute, config.pretrain_steps)
     numbers = [number for number, slide in enumerate(slides) if not slide.held_out]
-    store = MapStore(reporter.run_dir / "maps", slides, config.mpp, alpha=0)
+    store = MapStore(reporter.run_dir / "maps", slides, config.mpp)
     chooser = SlideChooser([False] * len(numbers), config.every_epochs, balanced=False)
-    buffer = PatchBuffer(slides, numbers, store, chooser, config, _PRETRAINING)
+    buffer = PatchBuffer(slides, numbers, store, chooser, config, _PRETRAINING, lambda step: None)
     checkpoints = CheckpointStore(reporter.run_dir / "checkpoints" / "pretraining", keep=1)
     if (found := checkpoints.load_latest()) is not None:
         fit.restore(found.state["fit"])
@@ -171,8 +172,10 @@ class _WeakRun:
         labels = [bool(slides[k].malign) for k in self._numbers]
         self._malign = {k: int(malign) for k, malign in zip(self._numbers, labels, strict=True)}
         self._chooser = SlideChooser(labels, config.every_epochs)
-        self._store = MapStore(reporter.run_dir / "maps", slides, config.mpp, config.alpha)
-        self._buffer = PatchBuffer(slides, self._numbers, self._store, self._chooser, config, _TRAINING)
+        self._store = MapStore(reporter.run_dir / "maps", slides, config.mpp)
+        self._buffer = PatchBuffer(
+            slides, self._numbers, self._store, self._chooser, config, _TRAINING, self._weights
+        )
         self._checkpoints = CheckpointStore(reporter.run_dir / "checkpoints")
         self._needed: list[list[int]] = []
         self._told = self._store.steps()
@@ -239,10 +242,10 @@ class _WeakRun:
         config, fit = self._config, self._fit
         batch = _changed(self._buffer.batch(fit.step, self._compute.device), fit.step, config, _TRAINING)
         labels = torch.tensor([self._malign[place[0]] for place in batch.places], device=batch.valid.device)
-        beta = (config.beta_0, beta_1_at(config, fit.step))
+        beta, eta = (config.beta_0, beta_1_at(config, fit.step)), eta_at(config, fit.step)
         loss = fit.take_step(
             batch.pixels,
-            lambda x, logits: slide_label_losses(logits, batch.valid, labels, beta, config.eta),
+            lambda x, logits: slide_label_losses(logits, batch.valid, labels, beta, eta),
             _Namer(self._slides, batch),
         )
         self._reporter.progress(fit.step, config.steps, "steps", "Training on slide labels")
@@ -251,6 +254,15 @@ class _WeakRun:
         self._tell_maps()
         if fit.step % _METRIC_EVERY == 0 or fit.step == config.steps:
             self._tell(loss)
+
+    def _weights(self, step: int) -> NDArray[np.float64] | None:
+        """Return how often cells of each percent are drawn at a step; None is evenly."""
+        alpha = alpha_at(self._config, step)
+        if not alpha:
+            return None
+        if self._config.places == "probability":
+            return by_probability(alpha)
+        return by_rank(self._store.benign_counts(), alpha)
 
     def _map_all(self, numbers: Sequence[int]) -> None:
         """Map slides with the present weights; those that these weights have mapped stay."""
@@ -319,24 +331,6 @@ class _WeakRun:
         score = highest_probability(mapped.path)
         path = mapped.path.relative_to(self._reporter.run_dir).as_posix()
         return {"slide": slide.name, "label": label, "score": score, "held_out": slide.held_out, "map": path}
-
-
-def beta_1_of(config: TrainWeaklyConfig) -> float:
-    """Return the config's beta_1, or that of its gamma, within 0..1; batches are half benign (r = 1/2)."""
-    if config.gamma is None:
-        return config.beta_1
-    return float(np.clip(beta_1_for(config.gamma, config.accepted, 0.5, config.beta_0), 0, 1))
-
-
-def beta_1_at(config: TrainWeaklyConfig, step: int) -> float:
-    """Return beta_1 at a step: it rises evenly from 0 over the first ``beta_rise`` of the steps.
-
-    The gradient of a malign label on the malign logit is ``q^beta_1 (1 - q)``.  At beta_1 near 1 it goes to 0
-    with q, which is how the loss gives up on hopeless patches; but at the start every patch is hopeless.
-    Cross-entropy first sets malign apart, then the rest is given up.
-    """
-    rising = config.beta_rise * config.steps
-    return beta_1_of(config) * (min(1.0, step / rising) if rising else 1.0)
 
 
 def _changed(batch: WeakBatch, step: int, config: TrainWeaklyConfig, salt: int) -> WeakBatch:

@@ -28,7 +28,7 @@ from napari_histogan.training.weak_sampling import PlaceSampler
 from napari_histogan.training.weak_sharing import TimeShare
 
 MOST_CELLS = 1_000_000
-"""Places are drawn on the finest level of a map that has no more cells: at most 16 MB a slide."""
+"""Places are drawn on the finest level of a map that has no more cells: at most 8 MB a slide."""
 
 _MALIGN = 1
 _IDLE_S = 0.05
@@ -95,12 +95,12 @@ class MapStore:
     ----------
     folder
         Made if missing; parts that a stopped run left are removed.
-    slides, mpp, alpha
-        The slides, the net's um per pixel, and the power of the map.
+    slides, mpp
+        The slides, and the net's um per pixel.
     """
 
-    def __init__(self, folder: Path, slides: Sequence[WeakSlide], mpp: float, alpha: float) -> None:
-        self._folder, self._slides, self._mpp, self._alpha = folder, slides, mpp, alpha
+    def __init__(self, folder: Path, slides: Sequence[WeakSlide], mpp: float) -> None:
+        self._folder, self._slides, self._mpp = folder, slides, mpp
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*/*.part"):
             shutil.rmtree(part)
@@ -129,6 +129,14 @@ class MapStore:
         """Return the step of each slide's latest map, -1 where there is none."""
         return [mapped.step for mapped in self.latest]
 
+    def benign_counts(self) -> NDArray[np.int64]:
+        """Return the area in um2 of each percent on the latest maps of benign slides, ``(256,)``."""
+        found = np.zeros(256, np.int64)
+        for slide, mapped in zip(self._slides, list(self.latest), strict=True):
+            if slide.malign is False and not slide.held_out and mapped.places.is_mapped:
+                found += np.rint(mapped.places.counts * (mapped.cell_px * self._mpp) ** 2).astype(np.int64)
+        return found
+
     def restore(self, steps: Sequence[int]) -> None:
         """Take the maps of these steps again, as a checkpoint names them."""
         self.latest = [
@@ -150,13 +158,13 @@ class MapStore:
 
     def _unmapped(self, slide: WeakSlide) -> Mapped:
         cell_px = slide.tissue.mpp / self._mpp
-        return Mapped(-1, None, PlaceSampler(None, slide.tissue.mask, self._alpha), cell_px, float("nan"))
+        return Mapped(-1, None, PlaceSampler(None, slide.tissue.mask), cell_px, float("nan"))
 
     def _mapped(self, slide: int, step: int) -> Mapped:
         path, tissue = self._path(slide, step), self._slides[slide].tissue
         percent, cell_px = malign_percent(path)
         cell_um = cell_px * self._mpp
-        places = PlaceSampler(percent, tissue_cells(tissue, percent.shape, cell_um), self._alpha)
+        places = PlaceSampler(percent, tissue_cells(tissue, percent.shape, cell_um))
         return Mapped(step, path, places, cell_px, places.error * cell_um**2)
 
 

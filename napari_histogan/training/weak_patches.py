@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,8 @@ class PatchBuffer:
         Which slide comes next, and sizes.
     salt
         Sets this buffer's chance apart from others of the same seed.
+    weights
+        How often cells of each percent are drawn at a step; None draws evenly.
     """
 
     def __init__(
@@ -71,9 +73,10 @@ class PatchBuffer:
         chooser: SlideChooser,
         config: TrainWeaklyConfig,
         salt: int,
+        weights: Callable[[int], NDArray[np.float64] | None],
     ) -> None:
         self._slides, self._numbers, self._store, self._chooser = slides, numbers, store, chooser
-        self._config, self._salt = config, salt
+        self._config, self._salt, self._weights = config, salt, weights
         self._places: list[Place] = []
         self._read: list[Future[tuple[NDArray[np.uint8], NDArray[np.bool_]]]] = []
         self._threads = ThreadPoolExecutor(_READ_THREADS)
@@ -87,7 +90,7 @@ class PatchBuffer:
     def batch(self, step: int, device: torch.device) -> WeakBatch:
         """Return the patches of a step, not yet changed; what is taken out is drawn anew."""
         while len(self._places) < self._config.buffer:
-            self._visit()
+            self._visit(step)
         rng = np.random.default_rng([self._config.seed, self._salt, 1, step])
         chosen = sorted(
             rng.choice(len(self._places), self._config.batch, replace=False).tolist(), reverse=True
@@ -108,7 +111,7 @@ class PatchBuffer:
         for slide, y, x in state["places"]:
             self._add((int(slide), int(y), int(x)))
 
-    def _visit(self) -> None:
+    def _visit(self, step: int) -> None:
         """Draw a slide, and places on it from its latest map."""
         rng = np.random.default_rng([self._config.seed, self._salt, 2, self._chooser.visits])
         for number, slide in enumerate(self._numbers):
@@ -116,7 +119,7 @@ class PatchBuffer:
         slide = self._numbers[self._chooser.choose(rng)]
         self.visited.append(self._slides[slide].name)
         mapped, side = self._store.latest[slide], self._config.patch_px
-        cells = mapped.places.draw(self._config.patches_per_visit, rng)
+        cells = mapped.places.draw(self._config.patches_per_visit, rng, self._weights(step))
         centers = (cells + rng.random(cells.shape)) * mapped.cell_px
         for y, x in np.rint(centers - side / 2).astype(int).tolist():
             self._add((slide, y, x))

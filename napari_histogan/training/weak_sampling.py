@@ -1,8 +1,9 @@
 """From which slide, and from where on it, the next patch comes (paper 002, section 3.1.2).
 
-A place is drawn with probability ``Q^alpha / sum Q^alpha`` over the tissue, Q being the slide's latest map;
-malign and benign slides come equally often, benign ones in proportion to the sum of their map, which is
-their error.  No slide is left unvisited for more than a number of epochs.
+A place is drawn with probability ``Q^alpha / sum Q^alpha`` over the tissue, Q being the slide's latest map,
+or the rank that its values have among those of benign tissue (:func:`by_rank`).  Malign and benign slides
+come equally often, benign ones in proportion to the sum of their map, which is their error.  No slide is left
+unvisited for more than a number of epochs.
 """
 
 from __future__ import annotations
@@ -18,18 +19,59 @@ from napari_histogan.errors import TrainingError
 _LEAST_PERCENT = 0.25
 """A map holds whole percents; 0 stands for less than half a percent, on average for this."""
 
+_VALUES = 256
+_OF_VALUE = np.maximum(np.arange(_VALUES, dtype=np.float64), _LEAST_PERCENT) / 100
+
+
+def by_probability(alpha: float) -> NDArray[np.float64]:
+    """Return how often a cell of each percent is drawn, ``(256,)``: ``Q^alpha``, as in paper 002."""
+    return np.asarray(_OF_VALUE**alpha)
+
+
+def by_rank(benign: NDArray[np.int64], alpha: float) -> NDArray[np.float64] | None:
+    """Return how often a cell of each percent is drawn: its rank among benign tissue to the power of alpha.
+
+    A net that learned from patches of which few are malign says nearly the same everywhere, and a power of
+    its probability draws nearly evenly.  What tells malign from benign tissue then is which are highest.
+    The rank of a percent is the share of benign tissue below it, and half of that at it.
+
+    Parameters
+    ----------
+    benign
+        ``(256,)`` number of cells (or their area) of each percent on the maps of benign slides.
+    alpha
+        0 draws evenly.
+
+    Returns
+    -------
+    ndarray
+        ``(256,) float64``; None if no benign slide has a map: evenly.
+    """
+    total = benign.sum()
+    if not total:
+        return None
+    ranks = (np.cumsum(benign) - benign / 2) / total
+    return np.asarray(np.maximum(ranks, 0.5 / total) ** alpha)
+
 
 class PlaceSampler:
-    """Draws cells of a map; O(n) once, then O(log n) a draw.
+    """Draws cells of a map; O(n) once, then O(log n) a draw, by weights that may change from draw to draw.
+
+    Cells are kept in the order of their percents: a percent is drawn first, then one of its cells.
 
     Parameters
     ----------
     percent
-        ``(h, w) uint8`` malign probability, 0..100; None for a slide without a map: uniform.
+        ``(h, w) uint8`` malign probability, 0..100; None for a slide without a map: always evenly.
     tissue
         ``(h, w) bool``; only these cells are drawn.
-    alpha
-        0 draws all tissue equally often; the larger, the more the map's heights count.
+
+    Attributes
+    ----------
+    counts
+        ``(256,) int64`` cells of tissue of each percent; all of percent 0 without a map.
+    error
+        Sum of the probabilities, 0 without a map.
 
     Raises
     ------
@@ -37,31 +79,42 @@ class PlaceSampler:
         If no cell is tissue, or map and tissue have different sizes.
     """
 
-    def __init__(self, percent: NDArray[np.uint8] | None, tissue: NDArray[np.bool_], alpha: float) -> None:
+    def __init__(self, percent: NDArray[np.uint8] | None, tissue: NDArray[np.bool_]) -> None:
         if percent is not None and percent.shape != tissue.shape:
             raise TrainingError(f"a map of {percent.shape} cells lies on tissue of {tissue.shape}")
         self.width = tissue.shape[1]
         self.cells = np.flatnonzero(tissue)
         if not len(self.cells):
             raise TrainingError("no cell of a map is tissue", "tissue on every slide")
-        self.error = 0.0
-        self._sums: NDArray[np.float64] | None = None
-        if percent is None:
-            return
-        of_value = np.maximum(np.arange(256, dtype=np.float64), _LEAST_PERCENT) / 100
-        values = percent.ravel()[self.cells]
-        self.error = float(of_value[values].sum())
-        if alpha:
-            self._sums = np.cumsum((of_value**alpha)[values])
-
-    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return rows and columns of cells, ``(count, 2)``."""
-        if self._sums is None:
-            chosen = rng.integers(len(self.cells), size=count)
+        self.error, self.is_mapped = 0.0, percent is not None
+        if percent is not None:
+            values = percent.ravel()[self.cells]
+            self.error = float(_OF_VALUE[values].sum())
+            self.cells = self.cells[np.argsort(values, kind="stable")]
+            self.counts = np.bincount(values, minlength=_VALUES)
         else:
-            chosen = np.searchsorted(self._sums, rng.random(count) * self._sums[-1], side="right")
-            chosen = np.minimum(chosen, len(self.cells) - 1)
-        flat = self.cells[chosen]
+            self.counts = np.bincount([0], [len(self.cells)], _VALUES).astype(np.int64)
+        self._starts = np.cumsum(self.counts) - self.counts
+
+    def draw(
+        self, count: int, rng: np.random.Generator, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.int64]:
+        """Return rows and columns of cells, ``(count, 2)``.
+
+        Parameters
+        ----------
+        count, rng
+            How many, and by which chance.
+        weights
+            ``(256,)``, positive: how often a cell of each percent is drawn; None draws evenly.
+        """
+        if weights is None or not self.is_mapped:
+            flat = self.cells[rng.integers(len(self.cells), size=count)]
+        else:
+            sums = np.cumsum(self.counts * weights)
+            values = np.searchsorted(sums, rng.random(count) * sums[-1], side="right")
+            values = np.minimum(values, np.flatnonzero(self.counts)[-1])
+            flat = self.cells[self._starts[values] + rng.integers(self.counts[values])]
         return np.stack([flat // self.width, flat % self.width], axis=1)
 
 

@@ -16,9 +16,10 @@ from napari_histogan.models.segmenter import load_segmenter
 from napari_histogan.progress import QuietReporter
 from napari_histogan.slides.tissue import TissueMask
 from napari_histogan.training.checkpoint import CheckpointStore
-from napari_histogan.training.train_weakly import beta_1_at, beta_1_of, train_weakly
+from napari_histogan.training.train_weakly import train_weakly
 from napari_histogan.training.weak_maps import MapStore, WeakSlide, malign_percent
 from napari_histogan.training.weak_patches import WeakBatch, bend, changed
+from napari_histogan.training.weak_schedule import alpha_at, beta_1_at, beta_1_of, eta_at
 
 
 def kinds(reporter, kind):
@@ -91,7 +92,7 @@ def test_every_map_is_made_anew_beside_the_training_and_places_follow_the_newest
     assert all(0 < share < 1 for share in shares)
     state = CheckpointStore(run / "checkpoints").load_latest().state
     assert all(kept >= seen for kept, seen in zip(state["maps"], newest, strict=True))
-    store = MapStore(run / "maps", make_slides(tmp_path / "slides"), config.mpp, config.alpha)
+    store = MapStore(run / "maps", make_slides(tmp_path / "slides"), config.mpp)
     store.restore(state["maps"])
     for number, step in enumerate(state["maps"]):
         percent, cell_px = malign_percent(store.latest[number].path)
@@ -104,6 +105,15 @@ def test_beta_1_rises_to_what_was_asked_for():
     assert [beta_1_at(config, step) for step in (0, 25, 50, 99)] == pytest.approx([0, 0.4, 0.8, 0.8])
     at_once = quick(steps=100, beta_1=0.8, beta_rise=0.0)
     assert beta_1_at(at_once, 0) == 0.8
+
+
+def test_a_net_chooses_what_it_learns_from_only_once_it_has_learned():
+    config = quick(steps=100, alpha=4.0, eta=40.0, even_share=0.25)
+    assert [alpha_at(config, step) for step in (0, 25, 50, 99)] == pytest.approx([0, 0, 4, 4])
+    assert [eta_at(config, step) for step in (0, 25, 50, 99)] == pytest.approx([100, 100, 40, 40])
+    assert 0 < alpha_at(config, 30) < alpha_at(config, 40) < 4
+    at_once = quick(steps=100, alpha=4.0, eta=40.0, even_share=0.0)
+    assert (alpha_at(at_once, 0), eta_at(at_once, 0)) == (4.0, 40.0)
 
 
 @pytest.mark.parametrize("pretrain", [0, 3])
@@ -175,7 +185,7 @@ def test_a_map_is_swapped_in_whole_and_old_ones_go(tmp_path):
     from napari_histogan.models.weak_unet import WeakUNet
 
     net, reporter = WeakUNet(2, 2, 2).eval(), QuietReporter(tmp_path / "run")
-    store = MapStore(tmp_path / "maps", slides, 1.0, 2.0)
+    store = MapStore(tmp_path / "maps", slides, 1.0)
     before = store.latest[0]
     mapping(config)(net, slides[0], store.draft(0), reporter)
     assert store.latest[0] is before
@@ -192,7 +202,7 @@ def test_a_map_is_swapped_in_whole_and_old_ones_go(tmp_path):
     store.restore([7, -1, -1, -1])
     assert store.latest[0].path.name == "000000007.zarr"
     store.draft(1).mkdir()
-    MapStore(tmp_path / "maps", slides, 1.0, 2.0)
+    MapStore(tmp_path / "maps", slides, 1.0)
     assert not list((tmp_path / "maps").glob("*/*.part"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from napari_histogan.errors import TrainingError
-from napari_histogan.training.weak_sampling import PlaceSampler, SlideChooser
+from napari_histogan.training.weak_sampling import PlaceSampler, SlideChooser, by_probability, by_rank
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
@@ -17,7 +17,7 @@ def test_places_are_drawn_in_proportion_to_a_power_of_the_map(alpha):
     rng = np.random.default_rng(0)
     percent = rng.integers(1, 101, (12, 9)).astype(np.uint8)
     tissue = rng.random((12, 9)) < 0.6
-    drawn = PlaceSampler(percent, tissue, alpha).draw(200_000, rng)
+    drawn = PlaceSampler(percent, tissue).draw(200_000, np.random.default_rng(1), by_probability(alpha))
     counts = np.zeros(percent.shape)
     np.add.at(counts, tuple(drawn.T), 1)
     assert not counts[~tissue].any()
@@ -28,10 +28,30 @@ def test_places_are_drawn_in_proportion_to_a_power_of_the_map(alpha):
         assert stats.chisquare(counts[tissue], other / other.sum() * len(drawn)).pvalue < 1e-6
 
 
+def test_places_are_drawn_by_their_rank_among_benign_tissue():
+    rng = np.random.default_rng(6)
+    benign = rng.integers(48, 52, 4000)  # a net that is unsure: 48 to 51 percent, and as often each
+    percent = np.repeat(np.array([47, 49, 51, 53], np.uint8), 3)[None]
+    weights = by_rank(np.bincount(benign, minlength=256), 4.0)
+    drawn = PlaceSampler(percent, np.ones((1, 12), bool)).draw(60_000, rng, weights)
+    counts = np.bincount(drawn[:, 1], minlength=12)
+    below = [(benign < value).mean() + (benign == value).mean() / 2 for value in (49, 51, 53)]
+    wanted = np.repeat([0.5 / 4000, *below], 3) ** 4.0
+    assert stats.chisquare(counts[3:], wanted[3:] / wanted[3:].sum() * counts[3:].sum()).pvalue > 1e-3
+    assert not counts[:3].any(), "what no benign tissue is as low as is hardly ever drawn"
+    evenly = PlaceSampler(percent, np.ones((1, 12), bool)).draw(60_000, rng, by_probability(4.0))
+    evenly = np.bincount(evenly[:, 1], minlength=12)
+    assert evenly.max() < 2 * evenly.min(), "the probability itself tells next to nothing here"
+
+
+def test_without_maps_of_benign_slides_there_are_no_ranks():
+    assert by_rank(np.zeros(256, np.int64), 4.0) is None
+
+
 def test_a_slide_without_a_map_is_drawn_evenly():
     tissue = np.zeros((8, 8), bool)
     tissue[2:4, 3:7] = True
-    drawn = PlaceSampler(None, tissue, 2.0).draw(80_000, np.random.default_rng(1))
+    drawn = PlaceSampler(None, tissue).draw(80_000, np.random.default_rng(1), by_probability(2.0))
     counts = np.zeros((8, 8))
     np.add.at(counts, tuple(drawn.T), 1)
     assert stats.chisquare(counts[tissue]).pvalue > 1e-3
@@ -42,21 +62,21 @@ def test_a_draw_costs_a_logarithm():
     costs = []
     for side in (100, 3163):  # 10^4 and 10^7 cells
         percent = rng.integers(0, 101, (side, side), dtype=np.uint8)
-        sampler = PlaceSampler(percent, np.ones((side, side), bool), 2.0)
+        sampler = PlaceSampler(percent, np.ones((side, side), bool))
         seconds = []
         for _ in range(20):
             started = time.perf_counter()
-            sampler.draw(64, rng)
+            sampler.draw(64, rng, by_probability(2.0))
             seconds.append(time.perf_counter() - started)
         costs.append(np.median(seconds))
     assert costs[1] < 20 * costs[0]  # a pass over the cells would be 1,000 times slower
 
 
 def test_a_map_of_zeros_still_has_places():
-    sampler = PlaceSampler(np.zeros((4, 4), np.uint8), np.eye(4, dtype=bool), 2.0)
-    assert len(np.unique(sampler.draw(100, np.random.default_rng(0)), axis=0)) == 4
+    sampler = PlaceSampler(np.zeros((4, 4), np.uint8), np.eye(4, dtype=bool))
+    assert len(np.unique(sampler.draw(100, np.random.default_rng(0), by_probability(2.0)), axis=0)) == 4
     with pytest.raises(TrainingError, match="tissue"):
-        PlaceSampler(None, np.zeros((4, 4), bool), 2.0)
+        PlaceSampler(None, np.zeros((4, 4), bool))
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
