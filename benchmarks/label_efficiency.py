@@ -4,15 +4,16 @@ Without other words: the shipped demo.  24 painted samples of its generator; the
 outlined by eye, gives the hand-annotated patches, and the right half the test pictures.  With `--glas` and
 a generator that saw only images of patients without an image in testA: an oracle paints (a U-Net trained on
 those patients' real masks; a line before the figures says how good it is), real patches come from the same
-patients, and the test is testA.  `--keep FOLDER` keeps the stage's own report.
+patients, and the test is testA.  With `--glomeruli` likewise, nine tiles to learn from and five to judge by.
+`--keep FOLDER` keeps the stage's own report.
 
     python benchmarks/label_efficiency.py [--quick] [--generator FOLDER --glas FOLDER] [--keep FOLDER]
+    python benchmarks/label_efficiency.py [--quick] --generator docs/generator/glomeruli --glomeruli FOLDER
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import tempfile
@@ -20,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 from measuring import finish, machine
-from painting_study import GLAS_UM_PER_PX, glas_oracle
+from painting_study import Annotated, oracle, read_glas, read_glomeruli
 from PIL import Image
 
 from napari_histogan import config as c
 from napari_histogan.demo import CLASSES, GENERATOR, REFERENCE, SLIDE, _place_painted_masks, _sample_config
 from napari_histogan.geometry import Region
 from napari_histogan.inference.sampling import load_samples
-from napari_histogan.labels.classes import ClassTable
 from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.labels.outlines import rasterize
 from napari_histogan.models.generator_file import generator_info
@@ -39,6 +39,10 @@ from napari_histogan.slides.reader import open_slide
 
 DEMO_MPP = 1.0
 PAINTED = 24
+LEAST_SHARE = 0.1
+"""Of either class in a sample that is painted."""
+GLOMERULI_PATCHES = 81
+"""All that nine tiles hold."""
 
 
 def run(project: Project, config: c.StageConfig) -> Artifact:
@@ -64,31 +68,25 @@ def demo_project(root: Path) -> tuple[Project, c.LabelEfficiencyConfig]:
     )
 
 
-def glas_project(
-    root: Path, generator: Path, glas: Path, quick: bool
+def oracle_project(
+    root: Path, generator: Path, real: Annotated, steps: int
 ) -> tuple[Project, c.LabelEfficiencyConfig]:
-    """Return a project whose samples an oracle painted, and GlaS split by patients."""
-    mpp = float(generator_info(generator).get("mpp", 2.0))
-    project = Project.create(root / "project", "GlaS", ClassTable.from_names(["the rest", "gland"]))
+    """Return a project whose samples an oracle painted, and real pictures split by patients."""
+    info = generator_info(generator)
+    project = Project.create(root / "project", "Real tissue", real.classes)
     run(project, c.ImportGanConfig(path=generator))
     samples = run(project, c.SampleImagesConfig(count=200, truncation=0.9, seed=1))
-    masks, words = glas_oracle(glas, load_samples(samples.path), mpp, 300 if quick else 1500)
-    print(f"GlaS, generator of {generator_info(generator).get('kimg', float('nan')):.0f} kimg; {words}")
+    masks, words = oracle(real, load_samples(samples.path), float(info["mpp"]), steps)
+    print(f"generator of {info['kimg']:.0f} kimg; {words}", flush=True)
     shares = (masks == 2).mean(axis=(1, 2))
-    telling = [int(i) for i in np.flatnonzero((shares > 0.1) & (shares < 0.9))]  # a person picks such, too
-    for index in telling[: 3 * PAINTED]:
+    telling = np.flatnonzero((shares > LEAST_SHARE) & (shares < 1 - LEAST_SHARE))  # a person picks such, too
+    for index in telling[: 3 * PAINTED].tolist():
         project.save_mask(samples, index, masks[index])
-    with (glas / "Grade.csv").open(newline="") as file:
-        rows = [[field.strip() for field in row.values()] for row in csv.DictReader(file)]
-    tested = {patient for name, patient, *_ in rows if name.startswith("testA")}
-    for name, patient, *_ in rows:
-        part = "test" if name.startswith("testA") else "train" if patient not in tested else None
-        if part and (glas / f"{name}.png").is_file():
-            gland = np.asarray(Image.open(glas / f"{name}_anno.png")) > 0
-            image = np.asarray(Image.open(glas / f"{name}.png").convert("RGB"))
-            write_pair(root / part, name, image, 1 + gland.astype(np.uint8))
+    for part, pairs in (("train", real.learn), ("test", real.test)):
+        for name, (image, mask) in pairs.items():
+            write_pair(root / part, name, image, mask)
     return project, c.LabelEfficiencyConfig(
-        annotated=root / "train", test=root / "test", picture_mpp=GLAS_UM_PER_PX, painted=PAINTED
+        annotated=root / "train", test=root / "test", picture_mpp=real.mpp, painted=PAINTED
     )
 
 
@@ -106,13 +104,20 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="the smallest run that says anything")
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--glas", type=Path)
+    parser.add_argument("--glomeruli", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the stage's report")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     print(f"{machine()}; {options.threads} threads", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        if options.glas:
-            project, config = glas_project(Path(folder), options.generator, options.glas, options.quick)
+        real = read_glas(options.glas) if options.glas else None
+        if options.glomeruli:
+            real = read_glomeruli(options.glomeruli)
+        if real is not None:
+            steps = 300 if options.quick else 1500
+            project, config = oracle_project(Path(folder), options.generator, real, steps)
+            if options.glomeruli:
+                config = config.model_copy(update={"control_plus": GLOMERULI_PATCHES})
         else:
             project, config = demo_project(Path(folder))
         small: dict[str, int] = {"threads": options.threads}
@@ -127,6 +132,7 @@ def main() -> None:
                 "pairs": 16,
                 "steps": 3,
                 "width": 4,
+                "picture_steps": 3,
             }
         study = run(project, config.model_copy(update=small))
         rows = json.loads((study.path / "label_efficiency.json").read_text(encoding="utf-8"))

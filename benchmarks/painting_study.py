@@ -42,7 +42,9 @@ from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
 from napari_histogan.training.train_pixel_classifier import PaintedSamples, train_pixel_classifier
 
-GLAS_UM_PER_PX = 0.62
+GLAS_UM_PER_PX, GLOMERULI_UM_PER_PX = 0.62, 0.5
+GLOMERULI_TEST = ("10063", "10064", "10102", "10103", "10133")
+"""Neighboring numbers are of one slide, so these are of others than the nine that the generator saw."""
 TRUNCATION = 0.9
 
 
@@ -88,11 +90,9 @@ def open_study(given: argparse.Namespace) -> Study:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     samples = load_samples(sample(generator, config, QuietReporter(root)))
     if given.glas is not None:
-        classes = ClassTable.from_names(["stroma and the rest", "gland"])
-        info = generator_info(given.generator)
-        masks, words = glas_oracle(
-            given.glas, samples, float(info.get("mpp", 2.0)), 300 if given.quick else 1500
-        )
+        info, real = generator_info(given.generator), read_glas(given.glas)
+        classes = real.classes
+        masks, words = oracle(real, samples, float(info.get("mpp", 2.0)), 300 if given.quick else 1500)
         words = f"GlaS, generator of {info.get('kimg', math.nan):.0f} kimg; {words}"
     else:
         classes = CLASSES
@@ -124,35 +124,63 @@ def demo_oracle(generator: Generator, samples: Samples, root: Path, threads: int
     return np.concatenate(found)
 
 
-def glas_oracle(folder: Path, samples: Samples, mpp: float, steps: int) -> tuple[NDArray[np.uint8], str]:
-    """Label samples by a U-Net that learned from real images; the words say how good it is on testA."""
+class Annotated(NamedTuple):
+    """Real pictures (h, w, 3) and masks (h, w): to learn from, and of other patients to judge by.
+
+    ``learn`` and ``test`` hold them by name, in the size in which they were published; ``mpp`` is theirs.
+    """
+
+    classes: ClassTable
+    learn: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    test: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    mpp: float
+
+
+def read_glas(folder: Path) -> Annotated:
+    """Read GlaS: testA to judge by, and patients without an image in testA to learn from."""
     with (folder / "Grade.csv").open(newline="") as file:
         rows = [[field.strip() for field in row.values()] for row in csv.DictReader(file)]
-    patient = {row[0]: row[1] for row in rows}
-    tested = {p for name, p in patient.items() if name.startswith("testA")}
-    names = sorted(n for n, p in patient.items() if n.startswith("train") and p not in tested)
-    names = [n for n in names if (folder / f"{n}.png").is_file()]
-    pairs = [_glas_pair(folder, name, mpp) for name in names]
-    net = _trained(pairs, samples.image.shape[1], steps)
+    tested = {patient for name, patient, *_ in rows if name.startswith("testA")}
+    found = Annotated(ClassTable.from_names(["stroma and the rest", "gland"]), {}, {}, GLAS_UM_PER_PX)
+    for name, patient, *_ in sorted(rows):
+        part = found.test if name.startswith("testA") else found.learn if patient not in tested else None
+        if part is not None and (folder / f"{name}.png").is_file():
+            gland = np.asarray(Image.open(folder / f"{name}_anno.png")) > 0
+            image = np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))
+            part[name] = image, 1 + gland.astype(np.uint8)
+    return found
+
+
+def read_glomeruli(folder: Path) -> Annotated:
+    """Read the tiles of PAS with glomeruli; the generator that ships its weights did not see five of them."""
+    found = Annotated(ClassTable.from_names(["the rest", "glomerulus"]), {}, {}, GLOMERULI_UM_PER_PX)
+    for path in sorted((folder / "images").glob("*.png")):
+        mask = np.asarray(Image.open(folder / "masks" / path.name))[..., 0] > 0
+        part = found.test if path.stem in GLOMERULI_TEST else found.learn
+        part[path.stem] = np.asarray(Image.open(path).convert("RGB")), 1 + mask.astype(np.uint8)
+    return found
+
+
+def oracle(real: Annotated, samples: Samples, mpp: float, steps: int) -> tuple[NDArray[np.uint8], str]:
+    """Label samples by a U-Net that learned from real images; the words say how good it is on the others."""
+    net = _trained([_at(pair, real.mpp / mpp) for pair in real.learn.values()], samples.image.shape[1], steps)
     matrix = np.zeros((3, 3), np.int64)
-    tests = sorted(n for n in patient if n.startswith("testA") and (folder / f"{n}.png").is_file())
-    for name in tests:
-        pixels, mask = _glas_pair(folder, name, mpp)
-        matrix += confusion_matrix(mask, _labelled(net, pixels[None])[0], 2)
-    found = [_labelled(net, samples.image[a : a + 32]) for a in range(0, len(samples.w), 32)]
+    for pair in real.test.values():
+        pixels, mask = _at(pair, real.mpp / mpp)
+        matrix += confusion_matrix(mask, _labeled(net, pixels[None])[0], 2)
+    found = [_labeled(net, samples.image[a : a + 32]) for a in range(0, len(samples.w), 32)]
     words = (
-        f"oracle: U-Net of {steps} steps on {len(pairs)} real images, gland Dice {dice(matrix)[1]:.3f} on "
-        f"{len(tests)} images of other patients"
+        f"oracle: U-Net of {steps} steps on {len(real.learn)} real images, {real.classes.names[1]} Dice "
+        f"{dice(matrix)[1]:.3f} on {len(real.test)} images of other patients"
     )
     return np.concatenate(found), words
 
 
-def _glas_pair(folder: Path, name: str, mpp: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return pixels (h, w, 3) and mask (h, w) at a resolution: 1 the rest, 2 gland."""
-    image = Image.open(folder / f"{name}.png").convert("RGB")
-    gland = Image.fromarray((np.asarray(Image.open(folder / f"{name}_anno.png")) > 0).astype(np.uint8) * 255)
-    size = (round(image.width * GLAS_UM_PER_PX / mpp), round(image.height * GLAS_UM_PER_PX / mpp))
-    small = np.asarray(gland.resize(size, Image.Resampling.BOX))
+def _at(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]], scale: float) -> tuple[NDArray[np.uint8], ...]:
+    """Return pixels (h, w, 3) and mask (h, w) so many times as large."""
+    image, mask = Image.fromarray(pair[0]), Image.fromarray((pair[1] == 2).astype(np.uint8) * 255)
+    size = (round(image.width * scale), round(image.height * scale))
+    small = np.asarray(mask.resize(size, Image.Resampling.BOX))
     return np.asarray(image.resize(size, Image.Resampling.BOX)), 1 + (small > 127).astype(np.uint8)
 
 
@@ -187,7 +215,7 @@ def _scaled(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _labelled(net: UNet, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _labeled(net: UNet, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return net(_scaled(pixels)).argmax(dim=1).add(1).to(torch.uint8).numpy()
 
 

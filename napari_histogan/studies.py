@@ -44,13 +44,15 @@ from napari_histogan.project.painted_sets import painted_sets
 from napari_histogan.project.store import Project
 from napari_histogan.stage_inputs import check_stop, generator_mpp, generator_of, painted_samples
 from napari_histogan.training.datasets import ArrayPairs, SegmentationSource, ZarrPairs
-from napari_histogan.training.labelled_pixels import PaintedSamples
+from napari_histogan.training.labelled_pixels import PaintedSamples, rebuilt_pictures
 from napari_histogan.training.picture_folders import PictureFolder
 from napari_histogan.training.train_pixel_classifier import train_pixel_classifier
 from napari_histogan.training.train_segmenter import train_segmenter
 
 ARMS = ("Synthetic", "Control", "Control+", "Transfer")
 RESULT = "label_efficiency.json"
+PAIRS = Path("pairs/dataset/pairs.zarr")
+"""In the folder of an arm."""
 
 
 def label_efficiency(project: Project, config: c.LabelEfficiencyConfig, reporter: Reporter) -> Artifact:
@@ -130,21 +132,36 @@ class _Study:
         order = self._patches_to_annotate(rng)
         if arm == "Synthetic":
             painted = self.painted.subset(np.sort(chosen))
-            pairs = self._synthesize(painted, seed, part)
-            return self._segmenter([ZarrPairs(pairs)], seed, part), self._effort(painted.masks)
+            self._synthesize(painted, seed, part)
+            net = self._segmenter(self._synthetic(painted, part.run_dir), seed, part)
+            return net, self._effort(painted.masks)
         patches = order[: self.config.control_plus if arm == "Control+" else self.config.control]
         images, masks = self.annotated.batch(patches)
         groups = self.annotated.groups[patches]
         real: list[SegmentationSource] = [ArrayPairs(images, masks, self.mpp, groups=groups)]
         if arm != "Transfer":
             return self._segmenter(real, seed, part), self._effort(masks)
-        init = part.run_dir.parent / ARMS[0].lower() / "segmenter"
+        synthetic = part.run_dir.parent / ARMS[0].lower()
         painted = self.painted.subset(np.sort(chosen))
         both = np.concatenate([painted.masks, masks])
-        return self._segmenter(real, seed, part, init), self._effort(both)
+        again = self._synthetic(painted, synthetic) if self.config.rehearsal else []
+        drawn = sum(source.weight * len(source) for source in again)
+        share = self.config.rehearsal
+        real[0].weight = (1 - share) / share * drawn / len(patches) if again else 1.0
+        return self._segmenter([*real, *again], seed, part, synthetic / "segmenter"), self._effort(both)
 
-    def _synthesize(self, painted: PaintedSamples, seed: int, part: PartReporter) -> Path:
-        """Label as many synthetic images as asked for; returns the store of pairs."""
+    def _synthetic(self, painted: PaintedSamples, arm: Path) -> list[SegmentationSource]:
+        """Return the pairs made by the arm in this folder, and the painted samples as pairs of their own."""
+        pairs = ZarrPairs(arm / PAIRS)
+        share = self.config.painted_share
+        if not share:
+            return [pairs]
+        images = rebuilt_pictures(load_generator(self.generator.path), painted, resolve(self.config).device)
+        weight = share / (1 - share) * len(pairs) / len(painted)
+        return [pairs, ArrayPairs(images, painted.masks, self.mpp, weight)]
+
+    def _synthesize(self, painted: PaintedSamples, seed: int, part: PartReporter) -> None:
+        """Label as many synthetic images as asked for."""
         config, classes = self.config, self.project.classes
         shared = {"seed": seed, "device": config.device, "precision": config.precision}
         generator = load_generator(self.generator.path)
@@ -164,7 +181,7 @@ class _Study:
         wanted = c.SynthesizeDatasetConfig(
             count=config.pairs, truncation=config.truncation, threads=config.threads, **shared
         )
-        out, _ = synthesize_dataset(
+        synthesize_dataset(
             generator,
             load_pixel_classifier(folder),
             wanted,
@@ -173,7 +190,6 @@ class _Study:
             generator_hash=self.generator.hash,
             mpp=self.mpp,
         )
-        return out if out.name.endswith(".zarr") else out / "pairs.zarr"
 
     def _segmenter(
         self, sources: Sequence[SegmentationSource], seed: int, part: PartReporter, init: Path | None = None

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from napari_histogan import config as c
 from napari_histogan.config.training_sources import SourceName, parse_source
 from napari_histogan.errors import ConfigError
+from napari_histogan.inference.sampling import load_samples
 from napari_histogan.labels.interchange import read_annotations
 from napari_histogan.progress import Reporter
 from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.outside_files import file_parent
 from napari_histogan.project.store import Project
-from napari_histogan.stage_inputs import generator_mpp, open_entry, stage_input, training_sources
+from napari_histogan.stage_inputs import (
+    generator_mpp,
+    open_entry,
+    painted_mask,
+    stage_input,
+    training_sources,
+)
 from napari_histogan.training.annotated_slides import AnnotatedSlide
-from napari_histogan.training.datasets import SegmentationSource, ZarrPairs
+from napari_histogan.training.datasets import ArrayPairs, SegmentationSource, ZarrPairs
 from napari_histogan.training.picture_folders import PictureFolder
 
 PAIRS = "pairs.zarr"
@@ -69,6 +78,9 @@ def segmenter_inputs(
     for artifact, weight in zip(parents, weights, strict=True):
         usual = config.correction_weight if artifact.kind == "corrections" else 1.0
         pairs.append(ZarrPairs(artifact.path / PAIRS, usual if weight is None else weight))
+    painted = _painted_behind(project, config, parents)
+    if painted:
+        pairs.append(_painted_pairs(project, painted, pairs, config.painted_share))
     with ExitStack() as stack:
         others = [source for source in named if source.kind != "artifact"]
         if others:
@@ -80,7 +92,35 @@ def segmenter_inputs(
             parents = [*parents, stage_input(project, reporter, config.init, "segmenter")]
             init = parents[-1].path
         outlines = [file_parent(source.path) for source in others if source.kind == "outlines"]
-        yield SegmenterInputs(pairs, parents, init, [*parents, *outlines])
+        masks = map(project.masks_parent, painted)
+        yield SegmenterInputs(pairs, parents, init, [*parents, *painted, *masks, *outlines])
+
+
+def _painted_behind(
+    project: Project, config: c.TrainSegmenterConfig, sources: list[Artifact]
+) -> list[Artifact]:
+    """Return the painted samples that the data sets go back to, as far as they are there."""
+    if not config.painted_share:
+        return []
+    there = {item.id: item for item in project.artifacts()}
+    datasets = [source for source in sources if source.kind == "dataset"]
+    judges = [there[p.id] for source in datasets for p in source.parents if p.id in there]
+    behind = {p.id: there[p.id] for judge in judges for p in judge.parents if p.id in there}
+    return [item for item in behind.values() if item.kind == "samples" and project.painted(item)]
+
+
+def _painted_pairs(
+    project: Project, sets: list[Artifact], others: list[SegmentationSource], share: float
+) -> ArrayPairs:
+    """Return painted samples with their masks, weighing so much that they are this share of all draws."""
+    images, masks = [], []
+    for samples in sets:
+        indices, stored = project.painted(samples), load_samples(samples.path)
+        images += [stored.image[index] for index in indices]
+        masks += [painted_mask(project, samples, index) for index in indices]
+    drawn = sum(source.weight * len(source) for source in others)
+    weight = share / (1 - share) * drawn / len(images)
+    return ArrayPairs(np.stack(images), np.stack(masks), others[0].mpp, weight)
 
 
 def _open(

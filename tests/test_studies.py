@@ -42,7 +42,9 @@ def folders(tmp_path_factory, demo_slide):
 def _config(folders, **values) -> c.LabelEfficiencyConfig:
     small = {"painted": 2, "control": 3, "control_plus": 8, "seeds": 2, "pairs": 32, "steps": 3, "width": 4}
     paths = {"annotated": folders / "train", "test": folders / "test", "picture_mpp": 1.0}
-    return c.LabelEfficiencyConfig(**{**paths, **small, "batch": 4, "bootstrap": 50, **values})
+    return c.LabelEfficiencyConfig(
+        **{**paths, **small, "batch": 4, "bootstrap": 50, "picture_steps": 2, **values}
+    )
 
 
 def test_a_stopped_study_goes_on_and_fills_the_table(painted_project_copy, folders, tmp_path):

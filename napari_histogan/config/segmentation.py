@@ -104,6 +104,13 @@ class TrainSegmenterConfig(StageConfig):
     accept_far_mpp: bool = more(
         False, "Take slides and pictures whose resolution is more than 4 times from the net's."
     )
+    painted_share: float = more(
+        0.2,
+        "Share of the draws that are painted samples themselves, where a data set goes back to them; a person's "
+        "masks are surer than those of synthetic pairs.",
+        ge=0,
+        lt=1,
+    )
     correction_weight: float = more(
         10.0, "How often a corrected patch is drawn, compared with a synthetic one.", ge=0
     )

@@ -32,12 +32,22 @@ class LabelEfficiencyConfig(StageConfig):
         le=16,
     )
     picture_steps: int = more(300, "Training steps of each of them.", "steps", ge=1)
+    painted_share: float = more(
+        0.2, "Share of the draws that are painted samples themselves; see train-segmenter.", ge=0, lt=1
+    )
     steps: int = more(1000, "Training steps of every net.", "steps", ge=1)
     batch: int = more(16, "Patches per step.", "patches", ge=1, le=1024)
     width: int = more(16, "Channels of the first stage of the U-Net.", ge=4, le=128)
     learning_rate: float = more(2e-3, "Largest step size.", gt=0, lt=1)
     transfer_rate: float = more(
         1e-3, "Largest step size when a net trained on synthetic pairs goes on with real patches.", gt=0, lt=1
+    )
+    rehearsal: float = more(
+        0.5,
+        "Share of the draws that stay synthetic when a net goes on with real patches, so that it does not "
+        "forget; 0 as in the renal paper.",
+        ge=0,
+        lt=1,
     )
     bootstrap: int = more(2000, "Resamples of the intervals.", ge=0, le=100_000)
     samples: str = more("", "Painted samples; empty takes the newest set that is painted.")

@@ -26,6 +26,7 @@ from napari_histogan.models.hypercolumns import (
     select_blocks,
 )
 from napari_histogan.models.noise import maps_of_rows, noise_maps, row_length
+from napari_histogan.models.picture_nets import as_bytes
 from napari_histogan.models.stylegan2 import FeatureMap, Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
 
@@ -289,9 +290,12 @@ def sample_maps(
     return select_blocks(_rebuilt(generator, samples, index, device)[1], blocks)
 
 
-def sample_picture(generator: Generator, samples: PaintedSamples, index: int, device: torch.device) -> Tensor:
-    """Rebuild one sample; return its picture (1, 3, R, R) float32, nominally -1 to 1."""
-    return _rebuilt(generator, samples, index, device)[0]
+def rebuilt_pictures(
+    generator: Generator, samples: PaintedSamples, device: torch.device
+) -> NDArray[np.uint8]:
+    """Rebuild all samples; return their pictures (n, R, R, 3) uint8."""
+    made = [as_bytes(_rebuilt(generator, samples, i, device)[0]) for i in range(len(samples))]
+    return torch.cat(made).permute(0, 2, 3, 1).cpu().numpy()
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from napari_histogan import metrics
 from napari_histogan.config import TrainPixelClassifierConfig, TrainSegmenterConfig
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
-from napari_histogan.models.picture_nets import PICTURE_NETS, PictureNets, as_bytes, combine
+from napari_histogan.models.picture_nets import PICTURE_NETS, PictureNets, combine
 from napari_histogan.models.pixel_classifier import PixelClassifier
 from napari_histogan.models.segmenter import load_segmenter
 from napari_histogan.models.stylegan2 import Generator
@@ -24,7 +24,7 @@ from napari_histogan.progress import PartReporter, Reporter
 from .classifier_judgement import held_out_predictions
 from .datasets import ArrayPairs
 from .image_split import ImageSplit, hold_out
-from .labelled_pixels import PaintedSamples, sample_picture
+from .labelled_pixels import PaintedSamples, rebuilt_pictures
 from .train_segmenter import train_segmenter
 
 LARGEST_PATCH = 256
@@ -89,7 +89,7 @@ def train_picture_nets(
     painted = usable.any(axis=(1, 2))
     done = reporter.run_dir / PICTURE_NETS
     _forget_other_data(done, samples, learns)
-    pictures = _pictures(generator, samples, painted | split.tests, compute)
+    pictures = rebuilt_pictures(generator, samples, compute.device)
     for number, mine in enumerate(learns):
         part = PartReporter(reporter, done / str(number), number, len(learns), "Picture nets")
         if not (part.run_dir / "segmenter" / "segmenter.json").exists():
@@ -127,19 +127,6 @@ def _net_config(config: TrainPixelClassifierConfig, number: int) -> TrainSegment
         precision=config.precision,
         threads=config.threads,
     )
-
-
-@torch.inference_mode()
-def _pictures(
-    generator: Generator, samples: PaintedSamples, wanted: NDArray[np.bool_], compute: Compute
-) -> NDArray[np.uint8]:
-    """Rebuild samples (n, R, R, 3) uint8; those that are not wanted stay black."""
-    side = generator.spec.img_resolution
-    pictures = np.zeros((len(samples), side, side, 3), np.uint8)
-    for index in np.flatnonzero(wanted):
-        made = as_bytes(sample_picture(generator, samples, int(index), compute.device))
-        pictures[index] = made[0].permute(1, 2, 0).cpu().numpy()
-    return pictures
 
 
 def _cut(pictures: NDArray[np.uint8], masks: NDArray[np.uint8]) -> ArrayPairs:

@@ -178,7 +178,7 @@ def stage_cases(home: Path) -> dict[str, c.StageConfig]:
         c.MergeCorrectionsConfig(patch_px=SIDE),
         c.LabelEfficiencyConfig(
             annotated=home / "annotated" / "train", test=home / "annotated" / "test", picture_mpp=MPP,
-            batch=4, bootstrap=20, **arms,
+            batch=4, bootstrap=20, picture_nets=2, picture_steps=2, **arms,
         ),
     )  # fmt: skip
     return {config.stage: config for config in configs}

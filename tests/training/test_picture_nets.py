@@ -29,7 +29,7 @@ from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.models.uncertainty import ensemble_statistics
 from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
-from napari_histogan.training.labelled_pixels import PaintedSamples, sample_picture
+from napari_histogan.training.labelled_pixels import PaintedSamples, rebuilt_pictures
 from napari_histogan.training.train_pixel_classifier import train_pixel_classifier
 
 CLASSES = ClassTable.from_names(["left", "right"])
@@ -54,8 +54,8 @@ def painted(generator: Generator) -> PaintedSamples:
     w = generator.mapping(torch.randn(n, 16, generator=torch.Generator().manual_seed(1))).detach().numpy()
     seeds = np.arange(50, 50 + n)
     samples = PaintedSamples(w, seeds, np.zeros((n, 32, 32), np.uint8))
-    pictures = torch.cat([sample_picture(generator, samples, i, torch.device("cpu")) for i in range(n)])
-    around = torch.nn.functional.avg_pool2d(pictures.mean(1, keepdim=True), 9, 1, 4)[:, 0]
+    pictures = torch.from_numpy(rebuilt_pictures(generator, samples, torch.device("cpu"))).float()
+    around = torch.nn.functional.avg_pool2d(pictures.mean(3)[:, None], 9, 1, 4)[:, 0]
     masks = 1 + (around > around.median()).to(torch.uint8)
     return PaintedSamples(w, seeds, masks.numpy())
 
