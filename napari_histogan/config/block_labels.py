@@ -46,7 +46,7 @@ class ImportBlockLabelsConfig(StageConfig):
     segmenter: str = more("", 'Segmenter of the project to score the blocks with, or "newest".')
     class_name: str = more("", "Class whose share is the score, where a map has several.")
     edges: tuple[float, ...] = more(TEN_BINS, "Edges of the bins that scores are sorted into.", "%")
-    tile_px: int = more(256, "Side of a window, where a segmenter scores.", "px", ge=32, le=8192)
+    tile_px: int = more(512, "Side of a window, where a segmenter scores.", "px", ge=32, le=8192)
 
     @field_validator("edges")
     @classmethod

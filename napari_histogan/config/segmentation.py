@@ -172,9 +172,23 @@ class PredictHeatmapConfig(StageConfig):
     segmenter: str = more(
         "", "Segmenter to use; empty takes the net in use: the newest, or an older one that was gone back to."
     )
-    tile_px: int = more(256, "Side of a window at the model's resolution.", "px", ge=32, le=8192)
-    overlap: float = more(0.25, "Share of a window that overlaps the next; blended.", ge=0, lt=0.9)
-    batch: int = more(4, "Windows per pass.", "windows", ge=1, le=1024)
+    tile_px: int = more(
+        512,
+        "Side of a window at the model's resolution; of larger ones less is predicted twice, and more memory "
+        "is needed.",
+        "px",
+        ge=32,
+        le=8192,
+    )
+    overlap: float = more(0.125, "Share of a window that overlaps the next; blended.", ge=0, lt=0.9)
+    batch: int = more(
+        0,
+        "Windows per pass; 0 takes 4 on a GPU, and on a CPU as many as hold 512 x 512 pixels: more are "
+        "slower there.",
+        "windows",
+        ge=0,
+        le=1024,
+    )
     tissue_only: bool = more(False, "Skip windows without tissue.")
     flips: bool = more(False, "Average over the four mirror images.")
     blocks: str = more(

@@ -10,7 +10,7 @@ from napari_histogan.config import PredictHeatmapConfig
 from napari_histogan.errors import CheckpointError, ConfigError, SlideError, SlideHasNoMpp
 from napari_histogan.geometry import Region
 from napari_histogan.inference.heatmap import predict_heatmap
-from napari_histogan.inference.net_tiles import SegmenterTiles
+from napari_histogan.inference.net_tiles import SegmenterTiles, tiling
 from napari_histogan.models.device import resolve
 from napari_histogan.models.segmenter import save_segmenter
 from napari_histogan.models.unet import UNet
@@ -129,3 +129,9 @@ def test_a_folder_without_segmenter_is_refused(demo_slide: Path, tmp_path: Path)
         predict_heatmap(
             reader, tmp_path, PredictHeatmapConfig(**SETTINGS), QuietReporter(), tmp_path / "m.zarr"
         )
+
+
+@pytest.mark.parametrize(("tile_px", "windows"), [(256, 4), (512, 1), (1024, 1), (128, 16)])
+def test_a_pass_on_a_cpu_holds_as_many_pixels_whatever_the_window(tile_px: int, windows: int) -> None:
+    assert tiling(PredictHeatmapConfig(device="cpu", tile_px=tile_px))["batch"] == windows
+    assert tiling(PredictHeatmapConfig(device="cpu", tile_px=tile_px, batch=3))["batch"] == 3
