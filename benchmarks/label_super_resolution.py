@@ -5,14 +5,22 @@ the ten bins of paper 003.  Mean and deviation of each bin's shares are estimate
 learn from the official training part and are judged on test part A by the masked IoU and Dice of glands,
 within one block of the true boundary, and by connected pieces per mm2.
 
-* nearest, bilinear: the test pictures' own block labels (their bins' mean shares), enlarged: the labels
-  know the truth of the test pictures, which no net is told
+Where the block labels come from (``--labels``):
+
+* averaged: from the masks; those of test pictures then know the truth, which no net is told
+* scored: from a scorer that learned what blocks of other pictures mostly are (block_scorer.py), in ten bins
+  of as many blocks each; as in the paper, where nets are compared with the scorer's blocks
+
+Rows:
+
+* nearest, bilinear: the test pictures' block labels (their bins' mean shares), enlarged
 * intra, inter, intra+inter: super-resolution by the three count models
 * masks: the same net trained on every pixel, the ceiling
 * ... with its blocks: the map of that net, shifted until it agrees with the same block labels of the test
   pictures, in whole percents as a heatmap keeps them
 
     python benchmarks/label_super_resolution.py --glas FOLDER [--quick] [--seeds 3] [--steps 600]
+        [--labels averaged scored] [--more]
     python benchmarks/label_super_resolution.py --idc FOLDER [--figure FILE.png]   (real blocks)
 
 Citation: Sirinukunwattana et al., Medical Image Analysis 35 (2017), doi 10.1016/j.media.2016.08.008.
@@ -26,8 +34,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import block_scorer
 import breast_blocks
 import cv2
 import numpy as np
@@ -52,8 +61,11 @@ from napari_histogan.training.train_super_resolution import train_super_resoluti
 
 FACTOR, MPP = 4, 4 * 0.62
 CLASSES = ("gland", "other")
+Bins = NDArray[np.int16]
 MODELS = ("intra", "inter", "intra+inter")
 SIDES = (32, 64)
+KINDS = ("averaged", "scored")
+Kind = Literal["averaged", "scored"]
 MARGINS = {"intra over blocks": 0.0125, "intra+inter over intra": 0.0143}
 """Masked IoU between the rows of the paper's table 2, block labels there being those of a net."""
 
@@ -83,11 +95,11 @@ def read_part(folder: Path, name: str) -> Part:
 
 def cut(
     part: Part, side: int, context: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]:
-    """Return blocks with their context, their masks (1 gland, 2 other; 0 context), and gland shares."""
-    images, masks, shares = [], [], []
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
+    """Return blocks with their context, masks (1 gland, 2 other; 0 context), gland shares, and pictures."""
+    images, masks, shares, numbers = [], [], [], []
     edge = ((context, context), (context, context))
-    for picture, gland in zip(part.images, part.glands, strict=True):
+    for number, (picture, gland) in enumerate(zip(part.images, part.glands, strict=True)):
         wide = np.pad(picture, (*edge, (0, 0)), constant_values=255)
         wide_mask = np.pad(np.where(gland, 1, 2).astype(np.uint8), edge)
         for row, values in enumerate(block_means(gland.astype(np.float64), side)):
@@ -97,7 +109,23 @@ def cut(
                 images.append(wide[inside, across])
                 masks.append(wide_mask[inside, across])
                 shares.append(float(share))
-    return np.stack(images), np.stack(masks), np.array(shares)
+                numbers.append(number)
+    return np.stack(images), np.stack(masks), np.array(shares), np.array(numbers)
+
+
+def tenths(scores: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return edges in percent of ten bins with as many scores each; a scorer is seldom as sure as 95 %."""
+    return 0.0, *np.quantile(100 * scores, np.linspace(0.1, 0.9, 9)).tolist(), 100.0
+
+
+def completed(part: Part, side: int) -> Part:
+    """Return pictures of whole blocks: what is missing at the edges repeats the last pixel."""
+    images, glands = [], []
+    for picture, gland in zip(part.images, part.glands, strict=True):
+        more = tuple((0, -length % side) for length in gland.shape)
+        images.append(np.pad(picture, (*more, (0, 0)), mode="edge"))
+        glands.append(np.pad(gland, more, mode="edge"))
+    return Part(images, glands)
 
 
 def calibrate(
@@ -125,18 +153,13 @@ def probabilities(folder: Path, part: Part) -> list[NDArray[np.float64]]:
     return out
 
 
-def own_labels(gland: NDArray[np.bool_], side: int) -> NDArray[np.int16]:
-    """Return the bins of a picture's blocks; those at the edge are filled by repeating the last pixel."""
-    height, width = (-(-length // side) * side for length in gland.shape)
-    whole = np.pad(gland, ((0, height - gland.shape[0]), (0, width - gland.shape[1])), mode="edge")
-    return binned(100 * block_means(whole.astype(np.float64), side), TEN_BINS)
-
-
-def block_maps(part: Part, side: int, table: CalibrationTable, how: int) -> list[NDArray[np.float64]]:
-    """Return the pictures' own block labels as gland shares of their bins, enlarged by OpenCV's ``how``."""
+def block_maps(
+    part: Part, labels: Sequence[Bins], side: int, table: CalibrationTable, how: int
+) -> list[NDArray[np.float64]]:
+    """Return the pictures' block labels as gland shares of their bins, enlarged by OpenCV's ``how``."""
     out = []
-    for gland in part.glands:
-        shares = table.eta[own_labels(gland, side), 0].astype(np.float32)
+    for gland, bins in zip(part.glands, labels, strict=True):
+        shares = table.eta[bins, 0].astype(np.float32)
         size = shares.shape[1] * side, shares.shape[0] * side
         large = cv2.resize(shares, size, interpolation=how)
         out.append(np.asarray(large, np.float64)[: gland.shape[0], : gland.shape[1]])
@@ -144,13 +167,13 @@ def block_maps(part: Part, side: int, table: CalibrationTable, how: int) -> list
 
 
 def with_blocks(
-    part: Part, maps: Sequence[NDArray[np.float64]], side: int, table: CalibrationTable
+    labels: Sequence[Bins], maps: Sequence[NDArray[np.float64]], side: int, table: CalibrationTable
 ) -> list[NDArray[np.float64]]:
-    """Return gland probabilities brought into agreement with the pictures' own block labels."""
+    """Return gland probabilities brought into agreement with the pictures' block labels."""
     out = []
-    for gland, found in zip(part.glands, maps, strict=True):
+    for bins, found in zip(labels, maps, strict=True):
         both = np.rint(100 * np.stack([found, 1 - found])) / 100
-        out.append(matched(both, own_labels(gland, side), table.eta, side)[0])
+        out.append(matched(both, bins, table.eta, side)[0])
     return out
 
 
@@ -188,13 +211,12 @@ def learn_masks(
 
 
 class Study:
-    """One size of blocks: what is measured, and the table of results."""
+    """One size of blocks and one origin of their labels: what is measured, and the table of results."""
 
-    def __init__(self, train: Part, test: Part, side: int, options: argparse.Namespace) -> None:
-        self.test, self.side, self.context = test, side, options.context
-        self.images, self.masks, self.shares = cut(train, side, self.context)
-        self.labels = binned(100 * self.shares, TEN_BINS).astype(np.int64)
-        self.source = ArrayBlocks(self.images, self.labels, MPP, side, self.context)
+    def __init__(self, train: Part, test: Part, side: int, kind: Kind, options: argparse.Namespace) -> None:
+        self.test, self.side, self.kind, self.context = test, side, kind, options.context
+        self.scorer_steps = options.scorer_steps
+        self.images, self.masks, self.shares, self.pictures = cut(train, side, self.context)
         batch = options.batch
         self.settings: dict[str, Any] = {
             "steps": options.steps,
@@ -210,13 +232,48 @@ class Study:
             "patience": 0,
             "threads": options.threads,
         }
-        counts = np.bincount(self.labels, minlength=10)
         self.by_seed: dict[str, list[float]] = {}
-        print(f"\nblocks of {side} px ({side * MPP:.0f} um): {len(self.labels)}, by bin {counts.tolist()}")
+        self._said: dict[int, tuple[NDArray[np.int64], list[Bins]]] = {}
+        print(f"\nblocks of {side} px ({side * MPP:.0f} um), labels {kind}: {len(self.shares)}")
+
+    def labels(self, seed: int) -> tuple[NDArray[np.int64], list[Bins]]:
+        """Return the bins of the training blocks ``(n,)``, and of each test picture ``(rows, columns)``."""
+        if seed not in self._said:
+            if self.kind == "averaged":
+                whole = [
+                    block_means(g.astype(np.float64), self.side)
+                    for g in completed(self.test, self.side).glands
+                ]
+                known = self.shares
+            else:
+                known, whole = self.scored(seed)
+            edges = TEN_BINS if self.kind == "averaged" else tenths(known)
+            bins = binned(100 * known, edges).astype(np.int64)
+            self._said[seed] = bins, [binned(100 * each, edges) for each in whole]
+            told = [
+                f"{self.shares[bins == z].mean():.2f}+-{self.shares[bins == z].std():.2f}" for z in range(10)
+            ]
+            print(
+                f"  blocks by bin {np.bincount(bins, minlength=10).tolist()}; gland shares {' '.join(told)}"
+            )
+        return self._said[seed]
+
+    def scored(self, seed: int) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+        """Return a scorer's word: of the training blocks ``(n,)``, and of each test picture's blocks."""
+        whole = completed(self.test, self.side)
+        each = [
+            cut(Part([p], [g]), self.side, self.context)[0]
+            for p, g in zip(whole.images, whole.glands, strict=True)
+        ]
+        known, found = block_scorer.cross_scores(
+            self.images, self.shares, self.pictures, each, self.scorer_steps, seed
+        )
+        sizes = [(g.shape[0] // self.side, g.shape[1] // self.side) for g in whole.glands]
+        return known, [scores.reshape(size) for scores, size in zip(found, sizes, strict=True)]
 
     def table(self, seed: int, count: int | None = 12, shift: float = 0.0) -> CalibrationTable:
         """Return the calibration of a seed."""
-        return calibrate(self.shares, self.labels, count, seed, shift)
+        return calibrate(self.shares, self.labels(seed)[0], count, seed, shift)
 
     def measure(self, name: str, seeds: int, maps: Callable[[int], Sequence[NDArray[np.float64]]]) -> float:
         """Measure one way with every seed, print a row, and return the mean masked IoU."""
@@ -234,7 +291,7 @@ class Study:
         for seed in range(seeds):
             found = maps(seed)
             alone.append(judge(self.test, found, self.side))
-            tied = with_blocks(self.test, found, self.side, self.table(seed, **calibration))
+            tied = with_blocks(self.labels(seed)[1], found, self.side, self.table(seed, **calibration))
             helped.append(judge(self.test, tied, self.side))
         self.paired(f"{name}, blocks bring", alone, helped)
         return {name: self.row(name, alone), f"{name} with blocks": self.row(f"{name} with blocks", helped)}
@@ -243,6 +300,13 @@ class Study:
         """Print each seed's difference of two ways."""
         gains = [b.iou.value - a.iou.value for a, b in zip(before, after, strict=True)]
         print(f"  {name}: {', '.join(f'{gain:+.4f}' for gain in gains)} by seed", flush=True)
+
+    def compared(self, models: Sequence[str]) -> None:
+        """Print, seed by seed, what each net gains over the better of the enlarged block labels."""
+        for model in models:
+            best = np.maximum(self.by_seed["nearest"], self.by_seed["bilinear"])
+            gains = np.array(self.by_seed[model]) - best
+            print(f"  {model} over blocks: {', '.join(f'{gain:+.4f}' for gain in gains)} by seed", flush=True)
 
     def row(self, name: str, scores: list[MaskedScores]) -> float:
         """Print a row of all seeds, and return the mean masked IoU."""
@@ -264,14 +328,17 @@ class Study:
         """Train by counts and return the test pictures' maps."""
         given = {key: changes.pop(key) for key in ("count", "shift") if key in changes}
         settings = {**self.settings, **changes}
-        folder = learn_blocks(self.source, self.table(seed, **given), settings, model, seed)
+        source = ArrayBlocks(self.images, self.labels(seed)[0], MPP, self.side, self.context)
+        folder = learn_blocks(source, self.table(seed, **given), settings, model, seed)
         return probabilities(folder, self.test)
 
     def compare(self, seeds: int, models: Sequence[str]) -> dict[str, float]:
         """Measure all ways."""
         found = {
             name: self.measure(
-                name, seeds, lambda s, how=how: block_maps(self.test, self.side, self.table(s), how)
+                name,
+                seeds,
+                lambda s, how=how: block_maps(self.test, self.labels(s)[1], self.side, self.table(s), how),
             )
             for name, how in (("nearest", cv2.INTER_NEAREST), ("bilinear", cv2.INTER_LINEAR))
         }
@@ -307,11 +374,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--context", type=int, default=8)
-    parser.add_argument("--matching", default="kl")
+    parser.add_argument("--matching", default="auto", help="auto: overlap for intra, kl for the others")
     parser.add_argument("--rate", type=float, default=2e-3, help="largest learning rate, of all nets")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sides", type=int, nargs="*", default=[])
     parser.add_argument("--models", nargs="*", default=[])
+    parser.add_argument("--labels", nargs="*", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--scorer-steps", type=int, default=300, help="of each of the two scorers")
     parser.add_argument("--more", action="store_true", help="also calibrated blocks, errors, and matchings")
     given = parser.parse_args()
     given.steps = given.steps or (150 if given.quick else 600)
@@ -326,23 +395,33 @@ def main() -> None:
     train, test = read_part(given.glas, "train"), read_part(given.glas, "testA")
     print(f"{len(train.images)} training and {len(test.images)} test pictures at {MPP:.2f} um/px")
     figures: dict[str, float] = {}
+    gains: dict[str, float] = {}
     for side in given.sides or (SIDES[:1] if given.quick else SIDES):
-        study = Study(train, test, side, given)
-        figures |= {f"{name} {side}": value for name, value in study.compare(seeds, models).items()}
-        if given.more:
-            figures |= vary(study, seeds)
-    gains = {}
-    for side in given.sides or (SIDES[:1] if given.quick else SIDES):
-        blocks = max(figures[f"nearest {side}"], figures[f"bilinear {side}"])
-        if "intra" in models:
-            gains[f"intra over blocks {side}"] = figures[f"intra {side}"] - blocks
-        if {"intra", "intra+inter"} <= set(models):
-            gains[f"intra+inter over intra {side}"] = (
-                figures[f"intra+inter {side}"] - figures[f"intra {side}"]
-            )
-    goals = {name: next(v for k, v in MARGINS.items() if name.startswith(k)) for name in gains}
-    met = all(gain >= goals[name] for name, gain in gains.items())
+        for kind in given.labels:
+            study = Study(train, test, side, kind, given)
+            found = study.compare(seeds, models)
+            if given.more:
+                found |= vary(study, seeds)
+            gains |= {f"{name} {kind} {side}": gain for name, gain in gained(found).items()}
+            study.compared(models)
+            figures |= {f"{name} {kind} {side}": value for name, value in found.items()}
+    # The paper's blocks are a scorer's; blocks that know the truth are no goal for a net alone.
+    goals = {
+        name: next(v for k, v in MARGINS.items() if name.startswith(k)) for name in gains if "scored" in name
+    }
+    met = all(gains[name] >= goal for name, goal in goals.items())
     finish("label_super_resolution", figures | gains, goals, met)
+
+
+def gained(found: dict[str, float]) -> dict[str, float]:
+    """Return the differences of the paper's table 2, of those ways that were measured."""
+    blocks = max(found["nearest"], found["bilinear"])
+    pairs = {"intra over blocks": ("intra", blocks), "intra+inter over intra": ("intra+inter", None)}
+    return {
+        name: found[model] - (found["intra"] if below is None else below)
+        for name, (model, below) in pairs.items()
+        if model in found and "intra" in found
+    }
 
 
 def vary(study: Study, seeds: int) -> dict[str, float]:
@@ -352,6 +431,7 @@ def vary(study: Study, seeds: int) -> dict[str, float]:
         **{f"{count or 'all'} blocks a bin": {"count": count} for count in (3, 6, None)},
         **{f"means {shift:+.2f}": {"shift": shift} for shift in (-0.1, -0.05, 0.05, 0.1)},
         **{f"matching {name}": {"matching": name} for name in ("overlap", "bhattacharyya")},
+        **{f"{n} groups of {k}": {"groups": n, "per_group": k} for n, k in ((2, 4), (2, 16), (1, 32))},
         "paper": {
             "matching": "overlap",
             "optimizer": "rmsprop",

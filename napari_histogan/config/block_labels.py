@@ -79,8 +79,10 @@ class TrainSuperResolutionConfig(StageConfig):
     model: Literal["intra", "inter", "intra+inter"] = basic(
         "intra+inter", "Whose counts are compared: each block's, those of a group of blocks, or both."
     )
-    matching: Literal["overlap", "bhattacharyya", "kl"] = more(
-        "kl", "How predicted and expected counts are compared."
+    matching: Literal["auto", "overlap", "bhattacharyya", "kl"] = more(
+        "auto",
+        "How predicted and expected counts are compared; auto: overlap for intra, kl for the others. One "
+        "block's count hardly varies, so kl, which asks for the spread of many, drives intra to 50 %.",
     )
     calibration: Path | None = basic(
         None,
@@ -127,6 +129,13 @@ class TrainSuperResolutionConfig(StageConfig):
         wanted = PAPER | (PAPER_INTRA if values.get("model") == "intra" else PAPER_GROUPS)
         chosen = {k: v for k, v in wanted.items() if k not in values or values[k] == fields[k].default}
         return {**values, **chosen, "preset": "plain"}
+
+    @property
+    def comparison(self) -> Literal["overlap", "bhattacharyya", "kl"]:
+        """How counts are compared: ``matching``, with auto decided."""
+        if self.matching != "auto":
+            return self.matching
+        return "overlap" if self.model == "intra" else "kl"
 
     @model_validator(mode="after")
     def _check_groups(self) -> TrainSuperResolutionConfig:
