@@ -166,6 +166,13 @@ JUDGED: Mapping[str, tuple[Judged, ...]] = {
         ),
         Judged("4096px peak MiB", "4,096 px from paint to mask, peak MiB", one("peak_mib"), at_least=False),
     ),
+    "studio_latency": (
+        Judged(
+            "worst_block_ms", "the window while jobs run, longest block, ms", one("worst_block_ms"), False
+        ),
+        Judged("slide_first_pixels_s", "a slide, s to its first pixels", one("slide_first_pixels_s"), False),
+        Judged("three_slides_mb", "three slides open, MB of memory", one("three_slides_mb"), False),
+    ),
     "scaling": (
         Judged(
             "share of the ideal", "two workers, share of twice the speed of one", one("share of the ideal")

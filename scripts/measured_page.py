@@ -84,6 +84,11 @@ def as_page(record: Mapping[str, Any], missing: list[str]) -> str:
     goals = [row for entry in done for row in goal_rows(entry)]
     peers = [row for entry in done for row in peer_rows(entry)]
     notes = [f"- `{entry['command']}`: {entry['failed']}." for entry in failed]
+    notes += [
+        f"- {entry['benchmark']}, tried again on {entry['failed_since']}; its figures above are older."
+        for entry in done
+        if "failed_since" in entry
+    ]
     notes += [f"- Left out: {', '.join(missing)}."] if missing else []
     lines = [
         "# Measured last",

@@ -75,12 +75,14 @@ def taken(log: Path, command: str) -> dict[str, Any]:
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the new results, and of the old ones those of other benchmarks, in the order of :data:`NAMES`.
 
-    A result that failed does not replace one that did not.
+    A result that failed does not replace one that did not, but is told beside it, as ``failed_since``.
     """
     found = {one["benchmark"]: one for one in old}
     for one in new:
-        if "failed" not in one or "failed" in found.get(one["benchmark"], one):
-            found[one["benchmark"]] = one
+        before = found.get(one["benchmark"], one)
+        if "failed" in one and "failed" not in before:
+            one = {**before, "failed_since": f"{datetime.date.today()}: {one['failed']}"}
+        found[one["benchmark"]] = one
     order = [*NAMES, *(name for name in found if name not in NAMES)]
     return [found[name] for name in order if name in found]
 

@@ -14,8 +14,8 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from measured_goals import BESIDE, JUDGED, Beside, Judged, one  # noqa: E402
-from measured_page import goal_rows, number, peer_rows  # noqa: E402
-from run_benchmarks import NAMES, merged  # noqa: E402
+from measured_page import as_page, goal_rows, number, peer_rows  # noqa: E402
+from run_benchmarks import merged  # noqa: E402
 
 RECORD = json.loads((ROOT / "docs/measured.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/measured.md").read_text(encoding="utf-8")
@@ -69,10 +69,21 @@ def test_other_benchmarks_stay_and_a_failure_replaces_nothing():
         {"benchmark": "scaling", "failed": "not done"},
         {"benchmark": "many_slides", "failed": "again"},
     ]
-    assert merged(old, new) == [new[0], new[2], old[0]]
-    assert [one["benchmark"] for one in merged(old, new)] == sorted(
-        ["patch_stream", "many_slides", "scaling"], key=NAMES.index
-    )
+    first, second, third = merged(old, new)
+    assert (first, second) == (new[0], new[2])
+    assert third["met"]
+    assert third["failed_since"].endswith("not done")
+    assert merged([third], [{"benchmark": "scaling", "met": False}]) == [
+        {"benchmark": "scaling", "met": False}
+    ]
+
+
+def test_the_page_tells_what_failed_and_what_is_older():
+    newer = [{"benchmark": DONE[0]["benchmark"], "command": "x", "failed": "ended with 1: broken"}]
+    page = as_page({**RECORD, "benchmarks": merged(DONE[:2], newer)}, ["scaling"])
+    assert "ended with 1: broken; its figures above are older" in page
+    assert "Left out: scaling." in page
+    assert goal_rows(DONE[0])[0].words in page
 
 
 def test_what_a_run_by_hand_printed_is_taken_up(tmp_path):
