@@ -97,3 +97,29 @@ def test_the_resolution_is_asked_for_if_nothing_says_it(project: Project, tmp_pa
     config = settings(project, mpp=None)
     with pytest.raises(ConfigError, match="--mpp"), segmenter_inputs(project, config, reporter):
         pass
+
+
+def test_painted_samples_are_a_share_of_what_is_drawn(painted_project_copy: Project, tmp_path: Path) -> None:
+    """A data set brings the samples that it goes back to, and a net made from them names them."""
+    project = painted_project_copy
+    samples = project.artifacts("samples")[-1]
+    for config in (
+        c.TrainPixelClassifierConfig(members=2, hidden=(4,), epochs=1, threads=1),
+        c.SynthesizeDatasetConfig(count=16, threads=1),
+    ):
+        STAGE_FUNCTIONS[config.stage](project, config, QuietReporter(tmp_path / config.stage))
+    with segmenter_inputs(project, c.TrainSegmenterConfig(), QuietReporter(tmp_path / "a")) as found:
+        pairs, painted = found.sources
+        assert len(painted) == len(project.painted(samples)) == 3
+        drawn = [source.weight * len(source) for source in found.sources]
+        assert drawn[1] / sum(drawn) == pytest.approx(0.2)
+        image, mask = painted.batch([0])
+        np.testing.assert_array_equal(mask[0], project.load_mask(samples, project.painted(samples)[0]))
+        assert image.shape == (1, pairs.patch_px, pairs.patch_px, 3)
+        ids = [parent.id for parent in found.parents]
+        assert samples.id in ids
+        assert project.masks_parent(samples).id in ids
+        assert [result.kind for result in found.results] == ["dataset"]
+    alone = c.TrainSegmenterConfig(painted_share=0)
+    with segmenter_inputs(project, alone, QuietReporter(tmp_path / "b")) as found:
+        assert len(found.sources) == 1
