@@ -44,8 +44,9 @@ def test_killed_everything_ends_as_if_undisturbed():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", ["stop", "full", "clock"])
-def test_other_faults_are_survived_too(fault):
-    names = [name for name in QUICK if fault != "clock" or name != "save masks"]
-    told = campaign(*names, "--fault", fault, "--count", "1", "--most", "1", "--seed", "3")
-    assert [one["survived"] for one in told] == [1] * len(names)
+def test_other_faults_are_survived_too():
+    told = campaign(*QUICK, "--fault", "stop", "full", "clock", "--count", "1", "--most", "1", "--seed", "3")
+    expected = [("predict_heatmap", fault) for fault in ("stop", "full", "clock")]
+    expected += [("save masks", fault) for fault in ("stop", "full")]  # the clock concerns jobs
+    assert [(one["name"], one["fault"]) for one in told] == expected
+    assert [one["survived"] for one in told] == [1] * len(expected)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_histogan.jobs.job import Job
 from napari_histogan.pipeline import STAGE_FUNCTIONS
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.artifacts import verify_all
+from napari_histogan.project.cleaning import leftovers, remove
 from napari_histogan.project.runs import read_status
 from napari_histogan.project.store import Project
 
@@ -72,6 +74,52 @@ def test_a_project_that_may_no_longer_be_written_says_so(tiny_project_copy: Proj
     assert "read-only" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(root.rglob("*")) == before
+
+
+def obeying_modes() -> list[str]:
+    """Return what goes before a command so that it obeys the modes of files, even if root runs the tests."""
+    if os.geteuid() != 0:
+        return []
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+    if shutil.which("setpriv") is None or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("root cannot give up its rights here")
+    return command
+
+
+def permit(root: Path, may_write: bool) -> None:
+    """Give or take the permission to write anything in a folder."""
+    for path in (root, *root.rglob("*")):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o200 if may_write else mode & ~0o222)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of folders")
+def test_a_permission_that_is_lost_amid_a_job_costs_nothing_but_time(tiny_project_copy: Project) -> None:
+    root, before = tiny_project_copy.root, len(tiny_project_copy.artifacts())
+    run_dir = tiny_project_copy.new_run(c.SynthesizeDatasetConfig(count=1024, batch=8, shard=32, threads=1))
+    command = [*obeying_modes(), sys.executable, "-P", "-m", "napari_histogan.jobs.worker", str(run_dir)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            while not any(event["kind"] == "metric" for event in Job(run_dir).events()[0]):
+                assert worker.poll() is None, Job(run_dir).status()
+                time.sleep(0.02)
+            permit(root, may_write=False)
+            said = worker.communicate(timeout=120)[1]
+        finally:
+            permit(root, may_write=True)
+            worker.kill()
+    assert worker.returncode == 1
+    assert "may not be written" in said or "Permission denied" in said
+    status = Job(run_dir).status()
+    assert status.state == "failed"
+    assert len(tiny_project_copy.artifacts()) == before
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Job(run_dir).status().state == "done"
+    assert not any(verify_all(root).values())
+    assert len(tiny_project_copy.artifacts()) == before + 1
+    remove(leftovers(root, settled_s=0.0))
+    assert not [path for path in root.rglob("*") if ".tmp-" in path.name or path.suffix == ".partial"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
