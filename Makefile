@@ -72,6 +72,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_budgets.py
 	$(BIN)/python scripts/write_architecture.py --check
+	$(BIN)/python scripts/write_keys.py --check
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_histogan.config import ImportBlockLabelsConfig
 from napari_histogan.errors import ConfigError
 from napari_histogan.widgets.config_form import ConfigForm
+from napari_histogan.widgets.fold import Fold
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import last_values
@@ -26,8 +26,7 @@ class BlockImport(SessionView):
         self.start_button = QPushButton("Import these block labels")
         self.start_button.setToolTip("Read the file and lay its grid over the slide")
         self.start_button.clicked.connect(self.start)
-        self.folded = QCollapsible("Import")
-        self.folded.setDuration(0)
+        self.folded = Fold("Import")
         self.folded.addWidget(self.form)
         self.folded.addWidget(self.start_button)
         layout = QVBoxLayout(self)

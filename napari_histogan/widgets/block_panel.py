@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_histogan.config import PredictHeatmapConfig, TrainSuperResolutionConfig
 from napari_histogan.errors import ConfigError, HistoganError
@@ -27,6 +26,7 @@ from napari_histogan.widgets.block_view import BlockView, block_view_of
 from napari_histogan.widgets.calibration_panel import CalibrationPanel
 from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
 from napari_histogan.widgets.file_drop import FileDropView
+from napari_histogan.widgets.fold import Fold
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -35,6 +35,8 @@ from napari_histogan.widgets.stage_forms import last_values
 
 class BlockPanel(FileDropView):
     """From coarse labels of blocks to a mask with sharp edges."""
+
+    where = "blocks"
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -57,9 +59,9 @@ class BlockPanel(FileDropView):
         self.class_names.setPlaceholderText("Classes in the blocks, such as: tumor, other")
         self.class_names.setToolTip("Names with commas between them; Enter keeps them")
         self.class_names.returnPressed.connect(self._name_classes)
-        self.estimate_button = self._button("Estimate blocks  (E)", "E", self.toggle_estimating, True)
+        self.estimate_button = self._button("Estimate blocks  ({E})", "E", self.toggle_estimating, True)
         self.estimate_button.setToolTip(
-            "Say of 10 to 12 blocks of each label how much of each class they hold (E)"
+            "Say of 10 to 12 blocks of each label how much of each class they hold ({E})"
         )
         self.calibration = CalibrationPanel()
         self.calibration.estimated.connect(self._on_estimated)
@@ -68,15 +70,14 @@ class BlockPanel(FileDropView):
         self.table = BlockTable()
         self.table.value_chosen.connect(self._show_value)
         self.train_button = self._button("Train and sharpen", "Ctrl+Return", self.train)
-        self.train_button.setToolTip("Train a net on the blocks and run it over the slide (Ctrl+Enter)")
+        self.train_button.setToolTip("Train a net on the blocks and run it over the slide ({Ctrl+Return})")
         self.training = ConfigForm(TrainSuperResolutionConfig, hidden=("blocks", "calibration"))
         self.jobs = JobView()
         self.result = BlockResult()
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.settings = QCollapsible("Settings of the training")
-        self.settings.setDuration(0)
+        self.settings = Fold("Settings of the training")
         self.settings.addWidget(self.training)
         top = QHBoxLayout()
         top.addWidget(self.sets, 1)

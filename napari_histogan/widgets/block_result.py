@@ -12,20 +12,22 @@ from napari_histogan.widgets.session_view import SessionView
 class BlockResult(SessionView):
     """Shows and hides blocks, sharpened mask, and probability, or lays the latter two beside the blocks."""
 
+    where = "blocks"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._view: BlockView | None = None
-        self.blocks_button = self._button("Blocks B", "B", lambda: self._toggle("blocks"), True)
-        self.mask_button = self._button("Mask M", "M", lambda: self._toggle("mask"), True)
-        self.map_button = self._button("Map H", "H", self._toggle_map)
-        self.beside_button = self._button("Beside S", "S", self._set_beside, True)
+        self.blocks_button = self._button("Blocks {B}", "B", lambda: self._toggle("blocks"), True)
+        self.mask_button = self._button("Mask {M}", "M", lambda: self._toggle("mask"), True)
+        self.map_button = self._button("Map {H}", "H", self._toggle_map)
+        self.beside_button = self._button("Beside {S}", "S", self._set_beside, True)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         for button, tip in (
-            (self.blocks_button, "Show or hide the blocks (B)"),
-            (self.mask_button, "Show or hide the sharpened mask (M)"),
-            (self.map_button, "Show or hide the probability (H)"),
-            (self.beside_button, "Mask and probability beside the blocks, over the slide once more (S)"),
+            (self.blocks_button, "Show or hide the blocks ({B})"),
+            (self.mask_button, "Show or hide the sharpened mask ({M})"),
+            (self.map_button, "Show or hide the probability ({H})"),
+            (self.beside_button, "Mask and probability beside the blocks, over the slide once more ({S})"),
         ):
             button.setToolTip(tip)
             row.addWidget(button)

@@ -24,6 +24,7 @@ from napari_histogan.geometry import Region
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.slides.reader import SlideReader
 from napari_histogan.widgets.block_queue import Block, BlockQueue, with_share
+from napari_histogan.widgets.painters import painter_on
 from napari_histogan.widgets.pictures import swatch, to_pixmap
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -54,12 +55,14 @@ class BlockPicture(QWidget):
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Draw the picture, the dimming, and the block's frame."""
-        if self._pixmap is None:
-            return
-        painter = QPainter(self)
-        side = self._pixmap.width()
+        if self._pixmap is not None:
+            with painter_on(self) as painter:
+                self._draw(painter, self._pixmap)
+
+    def _draw(self, painter: QPainter, pixmap: QPixmap) -> None:
+        side = pixmap.width()
         left = (self.width() - side) / 2
-        painter.drawPixmap(round(left), 2, self._pixmap)
+        painter.drawPixmap(round(left), 2, pixmap)
         inset = side * _AROUND / (1 + 2 * _AROUND)
         block = QRectF(left + inset, 2 + inset, side - 2 * inset, side - 2 * inset)
         dim = QColor(0, 0, 0, 110)
@@ -84,6 +87,8 @@ class CalibrationPanel(SessionView):
         No block wants an estimate any more.
     """
 
+    where = "blocks"
+
     estimated = Signal(str)
     looked_at = Signal(int, int)
     finished = Signal()
@@ -104,13 +109,13 @@ class CalibrationPanel(SessionView):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.back_button = self._button("Back", "Backspace", self.back)
-        self.back_button.setToolTip("To the block before, to say it anew (Backspace)")
-        self.skip_button = self._button("Skip  (N)", "N", self.skip)
-        self.skip_button.setToolTip("To the next block without saying anything (N)")
-        self.accept_button = self._button("Accept  (Enter)", "Return", self.accept)
-        self.accept_button.setToolTip("Keep what the sliders show (Enter)")
+        self.back_button.setToolTip("To the block before, to say it anew ({Backspace})")
+        self.skip_button = self._button("Skip  ({N})", "N", self.skip)
+        self.skip_button.setToolTip("To the next block without saying anything ({N})")
+        self.accept_button = self._button("Accept  ({Return})", "Return", self.accept)
+        self.accept_button.setToolTip("Keep what the sliders show ({Return})")
         for digit in range(10):
-            self._shortcut(str(digit), lambda digit=digit: self.set_by_key(digit / 10))
+            self._digit(digit, lambda digit=digit: self.set_by_key(digit / 10))
         self._shortcut("F", lambda: self.set_by_key(1.0))
         self._shortcut("C", self.choose_next)
         self._shortcut("Delete", self.take_back)
@@ -262,7 +267,7 @@ class CalibrationPanel(SessionView):
             choice = QRadioButton(info.name)
             choice.setIcon(swatch(info.color))
             choice.setToolTip("The digits say this class's share (C: the next)")
-            choice.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            choice.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             choice.setChecked(number == 0)
             choice.clicked.connect(self._say_hint)
             self.choices.addButton(choice, number)

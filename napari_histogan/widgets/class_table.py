@@ -60,6 +60,7 @@ class ClassTableWidget(QWidget):
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setToolTip("The number key or a click chooses a class; a double click renames it.")
+        self.table.setTabKeyNavigation(False)
         self.table.itemChanged.connect(self._rename)
         self.table.itemSelectionChanged.connect(self._choose_row)
         self.add_button = QPushButton("+ class")
@@ -70,7 +71,7 @@ class ClassTableWidget(QWidget):
         self.color_button.clicked.connect(self._ask_color)
         row = QHBoxLayout()
         for button in (self.add_button, self.color_button):
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             row.addWidget(button)
         row.addStretch(1)
         layout = QVBoxLayout(self)

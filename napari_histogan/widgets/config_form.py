@@ -22,10 +22,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_histogan.config import StageConfig, make_config
 from napari_histogan.errors import ConfigError
+from napari_histogan.widgets.fold import Fold
 
 _LARGEST_SPIN = 2_147_483_647
 
@@ -61,14 +61,14 @@ class ConfigForm(QWidget):
             self._editors[name] = editor
             (basic if _extra(info)["basic"] else more).addRow(editor.label, editor)
         layout.addLayout(basic)
-        self.advanced = QCollapsible("Advanced")
-        self.advanced.setDuration(0)
+        self.advanced = Fold("Advanced")
         inner = QWidget()
         inner.setLayout(more)
         self.advanced.addWidget(inner)
         self.advanced.setVisible(more.rowCount() > 0)
         layout.addWidget(self.advanced)
-        if model.presets and "preset" in self._editors:
+        self._presets, self._preset_is_shorthand = preset_values(model)
+        if self._presets and "preset" in self._editors:
             self._editors["preset"].changed.connect(self._show_preset)
         self.problem = QLabel()
         self.problem.setWordWrap(True)
@@ -99,6 +99,8 @@ class ConfigForm(QWidget):
         """
         values = dict(self._hidden_values)
         values.update({name: editor.value() for name, editor in self._editors.items()})
+        if self._preset_is_shorthand and "preset" in values:
+            values["preset"] = self.model.model_fields["preset"].default  # the fields say all that it means
         try:
             config = make_config(self.model, values, "the form")
         except ConfigError as error:
@@ -110,9 +112,11 @@ class ConfigForm(QWidget):
 
     def _show_preset(self) -> None:
         """Show the numbers of the chosen preset in the fields that presets set."""
-        values = dict(make_config(self.model, {"preset": self._editors["preset"].value()}))
-        for name in sorted({name for preset in self.model.presets.values() for name in preset}):
-            self._editors[name].set_value(values[name])
+        for name, value in self._presets[str(self._editors["preset"].value())].items():
+            if name in self._editors:
+                self._editors[name].set_value(value)
+            else:
+                self._hidden_values[name] = value
 
     def is_valid(self) -> bool:
         """Whether every field has a value in its range."""
@@ -225,6 +229,27 @@ class FieldEditor(QWidget):
         if path:
             self.set_value(path)
             self.changed.emit()
+
+
+def preset_values(model: type[StageConfig]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Return what each preset of a model sets, and whether a preset is but a shorthand for these values.
+
+    Each preset is given a value for every field that any of them sets.  A preset that is no shorthand, as
+    "datasetgan", also means things that no field says.
+    """
+    info = model.model_fields.get("preset")
+    if info is None:
+        return {}, False
+    made = {str(name): dict(make_config(model, {"preset": name})) for name in get_args(info.annotation)}
+    plain = dict(model())
+    names = {
+        name
+        for values in made.values()
+        for name, value in values.items()
+        if value != plain[name] and name != "preset"
+    }
+    shorthand = any(values["preset"] != name for name, values in made.items())
+    return {name: {each: values[each] for each in sorted(names)} for name, values in made.items()}, shorthand
 
 
 def keep_narrow(combo: QComboBox) -> None:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.widgets.correcting import FRAME_PX
 from napari_histogan.widgets.net_versions import NetVersions
 from napari_histogan.widgets.overview import uncounted_corrections
 from napari_histogan.widgets.pictures import swatch
+from napari_histogan.widgets.rounds import judging_stages
 from napari_histogan.widgets.session import Session
-from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.session_view import SessionView, keep_low
 from napari_histogan.widgets.stage_forms import config_of
 from napari_histogan.widgets.tool_bar import ToolBar
+
+_TABLE_PX = 90
 
 
 class CorrectPanel(SessionView):
     """A frame, the tools to fix it, and the versions of the net."""
 
+    where = "correct"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.words = QLabel()
         self.words.setWordWrap(True)
-        self.place_button = self._button("Place frame  (C)", "C", self.place)
-        self.place_button.setToolTip("Take the prediction in the middle of the view as paint (C)")
+        self.place_button = self._button("Place frame  ({C})", "C", self.place)
+        self.place_button.setToolTip("Take the prediction in the middle of the view as paint ({C})")
         self.side = QSpinBox()
         self.side.setRange(32, FRAME_PX)
         self.side.setSingleStep(32)
@@ -33,33 +38,40 @@ class CorrectPanel(SessionView):
         self.classes = QComboBox()
         self.classes.setToolTip("Class that the brush paints (1-9)")
         self.classes.activated.connect(lambda position: self._choose_class(position + 1))
-        self.tools = ToolBar()
+        self.tools = ToolBar("correct")
         self.tools.tool_chosen.connect(self._choose_tool)
         self.tools.size_chosen.connect(self._choose_size)
         self.tools.show_size(8)
-        self.accept_button = self._button("Accept  (Enter)", "Return", self.accept)
-        self.accept_button.setToolTip("Keep the frame as a correction (Enter)")
-        self.discard_button = self._button("Discard  (Esc)", "Escape", self.discard)
-        self.discard_button.setToolTip("Remove the frame; nothing is kept (Esc)")
-        self.retrain_button = QPushButton("Retrain with corrections")
-        self.retrain_button.setToolTip("Gather the corrections and train the next version of the net")
-        self.retrain_button.clicked.connect(self.retrain)
+        self.accept_button = self._button("Accept  ({Return})", "Return", self.accept)
+        self.accept_button.setToolTip("Keep the frame as a correction ({Return})")
+        self.discard_button = self._button("Discard  ({Escape})", "Escape", self.discard)
+        self.discard_button.setToolTip("Remove the frame; nothing is kept ({Escape})")
+        self.alone_button = self._hold_button("Alone  ({Q})", "Q", self._peek)
+        self.alone_button.setToolTip(
+            "The slide alone while the key is held, or until it is tapped again ({Q})"
+        )
+        self.retrain_button = self._button("Retrain with corrections", "Ctrl+Return", self.retrain)
+        self.retrain_button.setToolTip(
+            "Gather the corrections and train the next version of the net ({Ctrl+Return})"
+        )
         self.nets = NetVersions()
         self.versions = self.nets.table
         self.round = QLabel()
         self.round.setWordWrap(True)
         self.round.hide()
         for k in range(1, 10):
-            self._shortcut(str(k), lambda k=k: self._choose_class(k))
+            self._digit(k, lambda k=k: self._choose_class(k))
         self._lay_out()
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        body = QWidget()
+        layout = QVBoxLayout(body)
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
         row = QHBoxLayout()
         row.addWidget(self.place_button, 1)
         row.addWidget(self.side)
+        row.addWidget(self.alone_button)
         layout.addLayout(row)
         self.fix_box = QWidget()
         fix = QVBoxLayout(self.fix_box)
@@ -74,6 +86,8 @@ class CorrectPanel(SessionView):
         layout.addWidget(self.retrain_button)
         layout.addWidget(self.round)
         layout.addWidget(self.nets, 1)
+        keep_low(self.nets.table, _TABLE_PX)
+        self.area = self.lay_out_scrolled(body)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -86,6 +100,7 @@ class CorrectPanel(SessionView):
         self.watch(session.correcting.changed, self._tell)
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
+        self.watch(session.peek.changed, self.alone_button.setChecked)
         self._reload()
 
     def detach(self) -> None:
@@ -141,6 +156,11 @@ class CorrectPanel(SessionView):
         if self.session is not None:
             self.session.correcting.discard()
 
+    def _peek(self) -> None:
+        if self.session is not None:
+            self.session.peek.toggle()
+            self.alone_button.setChecked(self.session.peek.active)
+
     def retrain(self) -> None:
         """Gather the corrections, then train the next version of the net."""
         session = self.session
@@ -153,10 +173,8 @@ class CorrectPanel(SessionView):
         except HistoganError as error:
             session.told.emit(str(error), "error")
             return
-        stages = [merge, train]
         shown = session.slide_view.entry
-        if shown is not None:  # so that the round can be judged on the corrected places
-            stages.append(config_of(session.project, "predict_heatmap", slide=shown.name))
+        stages = [merge, train, *judging_stages(session.project, shown.name if shown is not None else "")]
         if session.run(*stages):
             session.tab_wanted.emit("train")
 
@@ -189,7 +207,7 @@ class CorrectPanel(SessionView):
             return
         active, has_map = session.correcting.active, session.slide_view.map is not None
         draft = session.correcting.draft
-        self.place_button.setText("Place frame  (C)" if draft is None else "Go on with frame  (C)")
+        self.place_button.setText("Place frame  ({C})" if draft is None else "Go on with frame  ({C})")
         if active:
             self.words.setText(
                 "Fix the frame with the brush, then keep it. Nothing outside of it is painted."

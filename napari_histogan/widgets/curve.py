@@ -16,6 +16,9 @@ MAX_POINTS = 4000
 """Lines that grow longer are thinned: every second point of the older half goes."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 20, 18
+_MARK, _GAP = 17, 10
+"""Width of a line's mark in the legend, and the room after its words."""
+_PLOT_PX = 70
 
 
 class CurveWidget(QWidget):
@@ -71,11 +74,14 @@ class CurveWidget(QWidget):
         """Draw frame, grid, lines, and legend."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        area = QRectF(
-            _LEFT, _TOP, max(1, self.width() - _LEFT - _RIGHT), max(1, self.height() - _TOP - _BOTTOM)
-        )
         text = self.palette().text().color()
         lines = {n: p for n, p in self._lines.items() if p and (self._shown is None or n in self._shown)}
+        legend = self.legend([f"{name} {points[-1][1]:.3g}" for name, points in lines.items()])
+        top = max([_TOP, *(box.bottom() + 3 for box in legend)])
+        area = QRectF(
+            _LEFT, top, max(1, self.width() - _LEFT - _RIGHT), max(1, self.height() - top - _BOTTOM)
+        )
+        self.setMinimumHeight(round(_PLOT_PX + top))
         faint = QColor(text)
         faint.setAlpha(60)
         painter.setPen(QPen(faint, 1))
@@ -90,7 +96,14 @@ class CurveWidget(QWidget):
             color = QColor(LINE_COLORS[number % len(LINE_COLORS)])
             painter.setPen(QPen(color, 1.6))
             painter.drawPolyline(_polygon(points, area, bounds))
-            self._draw_legend(painter, number, len(lines), f"{name} {points[-1][1]:.3g}")
+            box = legend[number]
+            painter.fillRect(QRectF(box.left(), box.center().y() - 1.5, _MARK - 5, 3), color)
+            painter.setPen(text)
+            painter.drawText(
+                box.adjusted(_MARK, 0, 0, 0),
+                Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter,
+                f"{name} {points[-1][1]:.3g}",
+            )
 
     def _draw_axis(
         self,
@@ -113,10 +126,17 @@ class CurveWidget(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{x0:.4g}")
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{x1:.4g}")
 
-    def _draw_legend(self, painter: QPainter, number: int, count: int, text: str) -> None:
-        width = (self.width() - _LEFT) / max(count, 2)
-        box = QRectF(_LEFT + number * width, 1, width, _TOP - 3)
-        painter.drawText(box, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, text)
+    def legend(self, texts: Sequence[str]) -> list[QRectF]:
+        """Return where the words about each line stand: side by side, in as many rows as they need."""
+        metrics = self.fontMetrics()
+        x, y, boxes = float(_LEFT), 1.0, []
+        for text in texts:
+            width = _MARK + metrics.horizontalAdvance(text) + _GAP
+            if x > _LEFT and x + width > self.width():
+                x, y = float(_LEFT), y + metrics.height()
+            boxes.append(QRectF(x, y, width, metrics.height()))
+            x += width
+        return boxes
 
 
 def _bounds(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float, float, float]:

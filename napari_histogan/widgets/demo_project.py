@@ -9,6 +9,11 @@ from pathlib import Path
 from napari_histogan.errors import JobError, StorageError
 
 
+def demo_folder() -> Path:
+    """Return where the demo project lies if nobody says otherwise."""
+    return Path.home() / "histogan-demo"
+
+
 def start_demo(root: Path) -> subprocess.Popen[bytes]:
     """Start ``histogan demo`` in a process of its own; it goes on when the window is closed.
 

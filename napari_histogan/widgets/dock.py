@@ -184,6 +184,13 @@ class HistoganDock(SessionView):
             self._awaited = root, time.monotonic()
             self._await_demo()
 
+    def try_demo_when_ready(self, root: Path) -> None:
+        """Open the demo project as soon as the dock lies in its window."""
+        if self.session is None:
+            QTimer.singleShot(50, lambda: self.try_demo_when_ready(root))
+        else:
+            self.try_demo(root)
+
     def open_when_ready(self, root: Path) -> None:
         """Open a project as soon as the dock lies in its window."""
         if self.session is None:
@@ -294,14 +301,17 @@ class HistoganDock(SessionView):
             elif session.project.slides():
                 self.slides.open("")
         elif name in ("samples", "paint") and session.painting.index >= 0:
-            session.slide_view.hide()
-            session.correcting.hide()
+            picture = session.painting.picture
+            there = picture is not None and picture.visible
             session.painting.show()
-            if session.painting.picture is not None:
-                self._viewer.reset_view(layers=[session.painting.picture])
+            if picture is not None and not there:  # who looks at a part of it goes on doing so
+                self._viewer.reset_view(layers=[picture])
 
     def _set_keys(self, name: str) -> None:
         """Let only the keys of the tab in front act."""
+        if self.session is not None:
+            self.session.peek.end()
+        self.samples.set_keys_enabled(name == "samples")
         self.paint.set_keys_enabled(name == "paint")
         self.slides.set_keys_enabled(name == "slides")
         self.correct.set_keys_enabled(name == "correct")

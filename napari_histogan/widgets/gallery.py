@@ -10,17 +10,16 @@ from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
-    QHBoxLayout,
     QLabel,
     QListView,
     QPushButton,
-    QSizePolicy,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QFlowLayout
 
 from napari_histogan.widgets.gallery_model import (
     INDEX_ROLE,
@@ -37,6 +36,7 @@ from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
 _CELL = THUMBNAIL_PX + 8
+_ROW_GAP = 4
 _FILTERS: tuple[tuple[Filter, str, str], ...] = (
     ("all", "All", "Every sample"),
     ("painted", "Painted", "Samples with paint"),
@@ -109,6 +109,7 @@ class GalleryDock(SessionView):
         self.model = GalleryModel(self)
         self.view = QListView()
         self.view.setModel(self.model)
+        self.view.setToolTip("Samples: Enter or a double click paints one; letters do what the buttons do")
         self.view.setItemDelegate(ThumbnailDelegate(self.view))
         self.view.setViewMode(QListView.ViewMode.IconMode)
         self.view.setUniformItemSizes(True)
@@ -126,19 +127,19 @@ class GalleryDock(SessionView):
         layout.addWidget(self.view, 1)
         self.bind_session(napari_viewer)
 
-    def _make_filters(self) -> QHBoxLayout:
-        row = QHBoxLayout()
+    def _make_filters(self) -> QFlowLayout:
+        row = QFlowLayout()
+        row.setSpacing(_ROW_GAP)
         self.filters = QButtonGroup(self)
         for number, (name, text, tip) in enumerate(_FILTERS):
             button = QPushButton(text)
             button.setCheckable(True)
             button.setToolTip(tip)
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             button.setChecked(number == 0)
             button.clicked.connect(lambda _checked=False, name=name: self.show_filter(name))
             self.filters.addButton(button, number)
             row.addWidget(button)
-        row.addSpacing(12)
         for text, tip, slot in (
             ("Like L", "Make the chosen sample a favorite, or take it back (L)", self.like),
             ("Mix M", "Mix two chosen samples; choose the second with Ctrl (M)", self.mix),
@@ -146,13 +147,10 @@ class GalleryDock(SessionView):
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             button.clicked.connect(lambda _checked=False, slot=slot: slot())
             row.addWidget(button)
-        row.addSpacing(12)
-        # The row must not push the dock on the right out of a small window.
-        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        row.addWidget(self.status, 1)
+        row.addWidget(self.status)
         return row
 
     def show_filter(self, name: Filter) -> None:
@@ -163,6 +161,10 @@ class GalleryDock(SessionView):
         if name == "informative" and self.session is not None and not self.model.scores:
             self.session.painting.ranking.rank()
         self._tell()
+
+    def next_filter(self) -> None:
+        """Show the next part of the samples."""
+        self.show_filter(_FILTERS[(self.filters.checkedId() + 1) % len(_FILTERS)][0])
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -266,7 +268,8 @@ class GalleryDock(SessionView):
             if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
                 self._open(self.view.currentIndex())
                 return True
-            letters = {Qt.Key.Key_L: self.like, Qt.Key.Key_M: self.mix, Qt.Key.Key_S: self.more_like}
+            letters = {Qt.Key.Key_L: self.like, Qt.Key.Key_M: self.mix, Qt.Key.Key_S: self.more_like,
+                       Qt.Key.Key_F: self.next_filter}  # fmt: skip
             act = letters.get(event.key())
             if act is not None and event.modifiers() == Qt.KeyboardModifier.NoModifier:
                 act()

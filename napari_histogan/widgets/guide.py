@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.document import read_document
 from napari_histogan.project.store import Project
+from napari_histogan.widgets.keys import Key, KeyButton
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
@@ -82,13 +82,12 @@ class GuideBox(SessionView):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.ticks = QLabel()
-        self.show_button = QPushButton("Show me")
-        QShortcut(QKeySequence("Alt+9"), self).activated.connect(self.show_button.click)
-        self.show_button.setToolTip("Go to the tab of this step and point at where to click (Alt+9)")
-        self.hide_button = QPushButton("Hide")
-        self.hide_button.setToolTip("Hide the guide; Guide at the top of the dock shows it again (Alt+G)")
+        self.show_button = KeyButton("Show me", self.where)
+        Key(self.where, "Alt+9", self.show_button.click, self)
+        self.show_button.setToolTip("Go to the tab of this step and point at where to click ({Alt+9})")
+        self.hide_button = KeyButton("Hide", self.where)
+        self.hide_button.setToolTip("Hide the guide; Guide at the top of the dock shows it again ({Alt+G})")
         for button, slot in ((self.show_button, self.point), (self.hide_button, self.hide_guide)):
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             button.clicked.connect(slot)
         frame = QFrame()
         frame.setFrameShape(QFrame.Shape.StyledPanel)

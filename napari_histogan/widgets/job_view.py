@@ -44,10 +44,15 @@ class JobView(SessionView):
     ----------
     preview
         Name of the pictures to show first of a job that draws several; "" shows those that came last.
+    elsewhere
+        Names of pictures that the panel around shows itself.
     """
 
-    def __init__(self, parent: QWidget | None = None, preview: str = "") -> None:
+    def __init__(
+        self, parent: QWidget | None = None, preview: str = "", elsewhere: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(parent)
+        self._elsewhere = elsewhere
         self._shown = -1
         self._wanted_preview = preview
         self._shown_preview = ""
@@ -206,9 +211,9 @@ class JobView(SessionView):
         return self.session is not None and len(self.session.jobs.active()) > 1
 
     def _update_preview(self, record: JobRecord) -> None:
-        if not record.previews:
+        names = [name for name in record.previews if name not in self._elsewhere]
+        if not names:
             return
-        names = list(record.previews)
         if [self.pictures.itemText(n) for n in range(self.pictures.count())] != names:
             self.pictures.clear()
             self.pictures.addItems(names)

@@ -9,6 +9,7 @@ from typing import Any
 import napari
 
 from napari_histogan.widgets.dock import PLUGIN, HistoganDock
+from napari_histogan.widgets.key_help import show_keys
 
 DOCK = "HistoGAN"
 
@@ -28,6 +29,20 @@ def open_dock(viewer: Any, root: Path | None = None) -> HistoganDock:
     if root is not None:
         dock.open_when_ready(root)
     return dock
+
+
+def open_dock_here() -> None:
+    """Open the dock in the present viewer; for napari's menu Layers > Segment."""
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        open_dock(viewer)
+
+
+def show_keys_here() -> None:
+    """Show the table of keys; for napari's menus."""
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_keys(open_dock(viewer))
 
 
 def main(arguments: list[str] | None = None) -> int:

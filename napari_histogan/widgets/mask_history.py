@@ -6,25 +6,24 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QMenu, QWidget
 
 from napari_histogan.errors import ProjectDamaged
 from napari_histogan.project.masks import MaskStore
+from napari_histogan.widgets.keys import KeyButton
 from napari_histogan.widgets.session import Session
 
 SHOWN = 20
 """Newest versions that the list shows."""
 
 
-class MaskHistoryButton(QPushButton):
+class MaskHistoryButton(KeyButton):
     """Lists the versions of the open sample's mask; one that is chosen comes back, and Ctrl+Z undoes that."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Earlier versions  (B)", parent)
+        super().__init__("Earlier versions  ({B})", "paint", parent)
         self._session: Session | None = None
-        self.setToolTip("Bring back an earlier version of this mask (B); the present one stays in the list")
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setToolTip("Bring back an earlier version of this mask ({B}); the present one stays in the list")
         self.versions = QMenu(self)
         self.versions.setToolTipsVisible(True)
         self.versions.aboutToShow.connect(self.fill)

@@ -17,12 +17,12 @@ from qtpy.QtWidgets import (
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.artifacts import Artifact
-from napari_histogan.project.document import read_document
+from napari_histogan.project.net_in_use import net_in_use, use_net
 from napari_histogan.project.store import Project
+from napari_histogan.widgets.keys import keyed
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
-_CHOSEN = "net_in_use"
 _FIGURES = ("mcc", "validation_mcc", "dice", "accuracy", "validation_loss", "loss")
 
 
@@ -35,6 +35,8 @@ class NetVersions(SessionView):
         Another version is used for slides.
     """
 
+    where = "correct"
+
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -43,21 +45,27 @@ class NetVersions(SessionView):
         self.table.setHorizontalHeaderLabels(["Net", "Learned from", "Validation", "On slides"])
         self.table.setToolTip("Versions of the net, newest first; choose two with Ctrl to compare them")
         self.table.verticalHeader().hide()
+        self.table.setTabKeyNavigation(False)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.compare_button = self._button("Compare maps  (V)", "V", self.compare)
+        self.compare_button = self._button("Compare  ({V})", "V", self.compare)
         self.compare_button.setToolTip(
-            "Show the maps of two chosen versions side by side; again for one view (V)"
+            "Show the maps of two chosen versions side by side; again for one view ({V})"
         )
-        self.use_button = self._button("Use this version  (X)", "X", self.use)
+        self.swipe_button = self._button("Swipe  ({W})", "W", self.swipe)
+        self.swipe_button.setToolTip(
+            "The maps of two chosen versions on both sides of a line that follows the mouse ({W})"
+        )
+        self.use_button = self._button("Use  ({X})", "X", self.use)
         self.use_button.setToolTip(
-            "Run slides with the chosen version from now on, until a newer one is trained (X)"
+            "Run slides with the chosen version from now on, until a newer one is trained ({X})"
         )
         row = QHBoxLayout()
         row.addWidget(self.compare_button)
+        row.addWidget(self.swipe_button)
         row.addWidget(self.use_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -104,22 +112,45 @@ class NetVersions(SessionView):
         if view.beside.active:
             view.beside.hide()
             return
-        chosen = self.chosen()
-        if len(chosen) != 2 or view.slide is None:
-            session.told.emit("Choose two versions: click one, then another with Ctrl.", "info")
-            return
-        maps = [_newest_map(view.heatmaps(), net) for net in chosen]
-        missing = [net for net, found in zip(chosen, maps, strict=True) if found is None]
-        if missing:
-            session.told.emit(
-                f"{missing[0]} has no map of this slide yet: use it (X), then run it on the slide.", "warning"
-            )
-            return
-        left, right = maps
-        if left is not None and right is not None:
+        maps = self._chosen_maps(session)
+        if maps is not None:
+            left, right = maps
             session.attempt(lambda: view.open_heatmap(left))
             session.attempt(lambda: view.beside.show(right))
-            session.told.emit(f"Left: {chosen[0]}. Right: {chosen[1]}.", "info")
+
+    def swipe(self) -> None:
+        """Show the newest maps of the two chosen versions on both sides of a line."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        view = session.slide_view
+        if view.swipe.active:
+            view.swipe.hide()
+            return
+        maps = self._chosen_maps(session)
+        if maps is not None:
+            left, right = maps
+            session.attempt(lambda: view.open_heatmap(right))
+            session.attempt(lambda: view.swipe.show(left))
+
+    def _chosen_maps(self, session: Session) -> tuple[Artifact, Artifact] | None:
+        """Return the newest maps of two chosen versions on the open slide; None if it was told why not."""
+        chosen, view = self.chosen(), session.slide_view
+        if len(chosen) != 2 or view.slide is None:
+            session.told.emit("Choose two versions: click one, then another with Ctrl.", "info")
+            return None
+        found = [(net, _newest_map(view.heatmaps(), net)) for net in chosen]
+        maps = [made for _net, made in found if made is not None]
+        if len(maps) != 2:
+            missing = next(net for net, made in found if made is None)
+            use = keyed("{X}", self.where)
+            session.told.emit(
+                f"{missing} has no map of this slide yet: use it ({use}), then run it on the slide.",
+                "warning",
+            )
+            return None
+        session.told.emit(f"Left: {chosen[0]}. Right: {chosen[1]}.", "info")
+        return maps[0], maps[1]
 
     def use(self) -> None:
         """Go back to the chosen version for slides."""
@@ -130,23 +161,10 @@ class NetVersions(SessionView):
             session.told.emit("Choose one version first.", "info")
             return
         project = session.project
-        newest = project.artifacts("segmenter")[-1].id
-        if session.attempt(lambda: project.set_values(**{_CHOSEN: {"net": chosen[0], "newest": newest}})):
+        if session.attempt(lambda: use_net(project, chosen[0])):
             session.told.emit(f"Slides are run with {chosen[0]} until a newer net is trained.", "info")
             self.fill()
             self.changed.emit()
-
-
-def net_in_use(project: Project) -> str:
-    """Return the id of the net that the dock runs over slides; "" if there is none.
-
-    It is the newest, or an older one that somebody went back to since the newest was trained.
-    """
-    nets = [net.id for net in project.artifacts("segmenter")]
-    told = read_document(project.root)[0].get(_CHOSEN)
-    if isinstance(told, dict) and nets and told.get("newest") == nets[-1] and told.get("net") in nets:
-        return str(told["net"])
-    return nets[-1] if nets else ""
 
 
 def _newest_map(heatmaps: list[Artifact], net: str) -> Artifact | None:

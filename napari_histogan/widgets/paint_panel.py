@@ -6,6 +6,7 @@ import numpy as np
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_histogan.widgets.class_table import ClassTableWidget
+from napari_histogan.widgets.keys import keyed
 from napari_histogan.widgets.mask_history import MaskHistoryButton
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -18,39 +19,45 @@ _OPACITIES = (0.9, 0.6, 0.35, 0.15)
 class PaintPanel(SessionView):
     """Everything for painting samples; strokes are saved as they are made."""
 
+    where = "paint"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._class_pixels: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
         self.title = QLabel("Paint what you are sure of. Nothing needs to be filled completely.")
         self.title.setWordWrap(True)
         self.classes = ClassTableWidget()
-        self.tools = ToolBar(assist=True)
+        self.tools = ToolBar("paint", assist=True)
         self.live = QCheckBox("Live preview")
         self.live.setChecked(True)
-        self.live.setToolTip("Predict the whole picture after each stroke")
+        self.live.setToolTip(keyed("Predict the whole picture after each stroke ({R})", self.where))
         self.live.toggled.connect(self._set_live)
-        self.next_button = self._button("Next most informative sample  (N)", "N", self._next)
+        self._shortcut("R", self.live.toggle)
+        self.next_button = self._button("Next most informative sample  ({N})", "N", self._next)
         self.next_button.setToolTip(
-            "Open the sample that the ensemble is least sure of (N); Shift+N goes back"
+            "Open the sample that the ensemble is least sure of ({N}); {Shift+N} goes back"
         )
-        self.take_button = self._button("Take prediction  (Y)", "Y", self._take)
+        self.take_button = self._button("Take prediction  ({Y})", "Y", self._take)
         self.take_button.setToolTip(
-            "Paint the predicted region under the mouse where nothing is painted (Y); Shift+Y takes all of it"
+            "Paint the predicted region under the mouse where nothing is painted ({Y}); "
+            "{Shift+Y} takes all of it"
         )
-        self.prediction_button = self._button("Prediction  (T)", "T", self._toggle_prediction, True)
-        self.prediction_button.setToolTip("Show or hide the prediction (T)")
-        self.uncertainty_button = self._button("Uncertainty  (U)", "U", self._toggle_uncertainty, True)
-        self.uncertainty_button.setToolTip("Show where the ensemble disagrees (U)")
-        self.outline_button = self._button("Outlines  (O)", "O", self._toggle_outline, True)
-        self.outline_button.setToolTip("Show paint and prediction as outlines, or as areas (O)")
-        self.alone_button = self._button("Alone  (Q)", "Q", self._toggle_alone, True)
-        self.alone_button.setToolTip("Hide everything that lies over the picture, or show it again (Q)")
-        self.fainter_button = self._button("Fainter  (W)", "W", self._fade)
+        self.prediction_button = self._button("Prediction  ({T})", "T", self._toggle_prediction, True)
+        self.prediction_button.setToolTip("Show or hide the prediction ({T})")
+        self.uncertainty_button = self._button("Uncertainty  ({U})", "U", self._toggle_uncertainty, True)
+        self.uncertainty_button.setToolTip("Show where the ensemble disagrees ({U})")
+        self.outline_button = self._button("Outlines  ({O})", "O", self._toggle_outline, True)
+        self.outline_button.setToolTip("Show paint and prediction as outlines, or as areas ({O})")
+        self.alone_button = self._hold_button("Alone  ({Q})", "Q", self._toggle_alone)
+        self.alone_button.setToolTip(
+            "The picture alone while the key is held, or until it is tapped again ({Q})"
+        )
+        self.fainter_button = self._button("Fainter  ({W})", "W", self._fade)
         self.fainter_button.setToolTip(
-            "Make the paint more transparent; after the faintest it is full again (W)"
+            "Make the paint more transparent; after the faintest it is full again ({W})"
         )
-        self.like_button = self._button("Like  (L)", "L", self._like)
-        self.like_button.setToolTip("Make this sample a favorite, or take it back (L)")
+        self.like_button = self._button("Like  ({L})", "L", self._like)
+        self.like_button.setToolTip("Make this sample a favorite, or take it back ({L})")
         self.history = MaskHistoryButton()
         self._shortcut("B", self.history.showMenu)
         self._shortcut("Shift+N", self._previous)
@@ -61,7 +68,8 @@ class PaintPanel(SessionView):
         self._connect()
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        body = QWidget()
+        layout = QVBoxLayout(body)
         layout.setContentsMargins(4, 6, 4, 4)
         for part in (self.title, self.classes, self.tools):
             layout.addWidget(part)
@@ -84,6 +92,7 @@ class PaintPanel(SessionView):
         layout.addWidget(self.next_button)
         layout.addWidget(self.status)
         layout.addStretch(1)
+        self.area = self.lay_out_scrolled(body)
 
     def _connect(self) -> None:
         self.classes.chosen.connect(self._choose_class)

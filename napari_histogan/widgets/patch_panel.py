@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtWidgets import (
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_histogan.config import (
     AddSlidesConfig,
@@ -33,6 +30,7 @@ from napari_histogan.errors import HistoganError, LabelError
 from napari_histogan.project.painted_pictures import keep_picture, picture_in
 from napari_histogan.project.slide_list import SlideNames
 from napari_histogan.widgets.config_form import ConfigForm
+from napari_histogan.widgets.fold import Fold
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.layer_pictures import paint_over, pixels_of, resolution_of
 from napari_histogan.widgets.picture_maps import PictureMaps, picture_maps_of
@@ -54,6 +52,8 @@ _STEPS, _PREVIEW_EVERY = 1500, 100
 class PatchPanel(SessionView):
     """From paint on a picture to a map over it, by a classifier of small patches."""
 
+    where = "patches"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.maps: PictureMaps | None = None
@@ -72,11 +72,11 @@ class PatchPanel(SessionView):
         self.steps.setGroupSeparatorShown(True)
         self.steps.setToolTip("Steps of the training, whatever is painted; more take longer")
         self.train_button = self._button("Train and map", "Ctrl+Return", self.train)
-        self.train_button.setToolTip("Learn from the paint, then lay a map over the picture (Ctrl+Enter)")
-        self.map_alone_button = self._button("Map this picture  (M)", "M", self.map_alone)
-        self.map_alone_button.setToolTip("Map the picture by the newest patch classifier, as it is (M)")
-        self.map_button = self._button("Show / hide map  (H)", "H", self._toggle_map)
-        self.map_button.setToolTip("Show or hide the map (H)")
+        self.train_button.setToolTip("Learn from the paint, then lay a map over the picture ({Ctrl+Return})")
+        self.map_alone_button = self._button("Map this picture  ({M})", "M", self.map_alone)
+        self.map_alone_button.setToolTip("Map the picture by the newest patch classifier, as it is ({M})")
+        self.map_button = self._button("Show / hide map  ({H})", "H", self._toggle_map)
+        self.map_button.setToolTip("Show or hide the map ({H})")
         self.map_classes = combo("Class whose probability the map shows")
         self.map_classes.activated.connect(lambda position: self._show_class(position + 1))
         self.form = ConfigForm(TrainPatchGanConfig, hidden=_HIDDEN)
@@ -85,10 +85,9 @@ class PatchPanel(SessionView):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.settings = QCollapsible("Settings of the training")
-        self.map_settings = QCollapsible("Settings of the map")
+        self.settings = Fold("Settings of the training")
+        self.map_settings = Fold("Settings of the map")
         for folded, form in ((self.settings, self.form), (self.map_settings, self.map_form)):
-            folded.setDuration(0)
             folded.addWidget(form)
         numbers, result = QFormLayout(), QHBoxLayout()
         numbers.addRow("Resolution", self.mpp)
@@ -107,13 +106,7 @@ class PatchPanel(SessionView):
         for part in (self.jobs, self.settings, self.map_settings):
             layout.addWidget(part)
         layout.addStretch(1)
-        self.area = QScrollArea()
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        self.area.setWidget(body)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.area)
+        self.area = self.lay_out_scrolled(body)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""

@@ -30,6 +30,8 @@ class PicturePaint(SessionView):
         Another picture, other labels, or more paint.
     """
 
+    where = "patches"
+
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -49,13 +51,13 @@ class PicturePaint(SessionView):
         self.pictures.activated.connect(lambda _position: self.changed.emit())
         self.paints = combo("The labels to learn from: a layer of this tab's, or any other")
         self.paints.activated.connect(lambda _position: self._choose_paint())
-        self.new_button = self._button("New labels  (N)", "N", self.new_labels)
-        self.new_button.setToolTip("Add a layer to paint on, of the picture's size (N)")
+        self.new_button = self._button("New labels  ({N})", "N", self.new_labels)
+        self.new_button.setToolTip("Add a layer to paint on, of the picture's size ({N})")
         self.classes = ClassTableWidget()
         self.classes.chosen.connect(self._choose_class)
         self.classes.edited.connect(self._edit_classes)
         self.classes.refused.connect(self._refuse)
-        self.tools = ToolBar()
+        self.tools = ToolBar("patches")
         self.tools.tool_chosen.connect(self._choose_tool)
         self.tools.size_chosen.connect(self._choose_size)
         row = QHBoxLayout()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt
@@ -50,3 +52,14 @@ def swatch(color: str, side: int = 16) -> QIcon:
     painter.drawRect(0, 0, side - 1, side - 1)
     painter.end()
     return QIcon(pixmap)
+
+
+def mark_with(pixmap: QPixmap, colors: Sequence[str]) -> None:
+    """Draw a small square of each color into the lower left corner of a picture."""
+    side = max(6, pixmap.height() // 6)
+    painter = QPainter(pixmap)
+    painter.setPen(QColor("white"))
+    for number, color in enumerate(colors):
+        painter.setBrush(QColor(color))
+        painter.drawRect(2 + number * (side + 2), pixmap.height() - side - 3, side, side)
+    painter.end()

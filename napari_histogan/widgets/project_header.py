@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.widgets.job_view import in_words
+from napari_histogan.widgets.key_help import show_keys
+from napari_histogan.widgets.keys import KeyButton
 from napari_histogan.widgets.overview import NextStep, Step, next_step, overview
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
@@ -40,22 +43,23 @@ class ProjectHeader(SessionView):
         self._next: NextStep | None = None
         self.name = QLabel()
         self.saved = QLabel()
-        self.close_button = QPushButton("Projects")
-        self.close_button.setToolTip("Back to the list of projects; jobs go on")
-        self.close_button.clicked.connect(self.close_wanted.emit)
-        self.guide_button = QPushButton("Guide")
-        self.guide_button.setCheckable(True)
-        self.guide_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.guide_button.setToolTip("Show or hide the guide through the five first steps (Alt+G)")
-        self.guide_button.setShortcut("Alt+G")
-        self.guide_button.clicked.connect(lambda _on: self.guide_wanted.emit())
+        self.close_button = self._button("Projects", "Alt+P", self.close_wanted.emit)
+        self.close_button.setToolTip("Back to the list of projects; jobs go on ({Alt+P})")
+        self.guide_button = self._button("Guide", "Alt+G", lambda _on: self.guide_wanted.emit(), True)
+        self.guide_button.setToolTip("Show or hide the guide through the five first steps ({Alt+G})")
+        self.keys_button = KeyButton("Keys  ?", self.where)
+        self.keys_button.setToolTip("All keys of the dock in a table (?)")
+        self.keys_button.clicked.connect(lambda _on: show_keys(self))
+        question = QShortcut(self)
+        question.setKeys([QKeySequence("?"), QKeySequence("Shift+?")])
+        question.activated.connect(self.keys_button.click)
         self.steps = QLabel()
         self.steps.setWordWrap(True)
-        self.next_button = QPushButton()
-        self.next_button.setToolTip("Do what comes next")
+        self.next_button = self._button("", "Alt+N", self._go)
+        self.next_button.setToolTip("Do what comes next ({Alt+N})")
         self.next_button.setMinimumHeight(32)
         self.next_button.setStyleSheet("QPushButton { font-weight: bold; }")
-        self.next_button.clicked.connect(self._go)
+        self.set_keys_enabled(True)
         self.reason = QLabel()
         self.reason.setWordWrap(True)
         # Many signals come in a row; one look at the disk serves them all.
@@ -66,6 +70,7 @@ class ProjectHeader(SessionView):
         top = QHBoxLayout()
         top.addWidget(self.name, 1)
         top.addWidget(self.saved)
+        top.addWidget(self.keys_button)
         top.addWidget(self.guide_button)
         top.addWidget(self.close_button)
         layout = QVBoxLayout(self)
@@ -106,7 +111,7 @@ class ProjectHeader(SessionView):
         self.steps.setText(" ".join(_mark(step) for step in steps))
         self.steps.setToolTip("<br>".join(f"{step.title}: {step.state}, {step.detail}" for step in steps))
         self.next_button.setText(self._next.title)
-        self.next_button.setToolTip(self._next.reason)
+        self.next_button.setToolTip(f"{self._next.reason} ({{Alt+N}})")
         self.next_button.setEnabled(not session.read_only or self._next.action in ("look", "show_job"))
         self._tell_progress()
 

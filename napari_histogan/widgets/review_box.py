@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QWidget
 from superqt import QLabeledSlider
 
 from napari_histogan.widgets.exporting import exporting_of
-from napari_histogan.widgets.objects_table import ObjectsTable
+from napari_histogan.widgets.objects_box import ObjectsBox
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 
@@ -22,29 +22,31 @@ class ReviewBox(SessionView):
         Slider with the percent that objects reach.
     """
 
+    where = "slides"
+
     def __init__(self, threshold: QLabeledSlider, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.threshold = threshold
-        self.beside_button = self._button("Side by side  (S)", "S", self._toggle_beside, True)
-        self.beside_button.setToolTip("Show the slide alone in a second view that moves along (S)")
-        self.outline_button = self._button("Outline  (O)", "O", self._toggle_outline, True)
-        self.outline_button.setToolTip("Outline what is above the threshold (O)")
+        self.beside_button = self._button("Side by side  ({S})", "S", self._toggle_beside, True)
+        self.beside_button.setToolTip("Show the slide alone in a second view that moves along ({S})")
+        self.outline_button = self._button("Outline  ({O})", "O", self._toggle_outline, True)
+        self.outline_button.setToolTip("Outline what is above the threshold ({O})")
         self.outline_button.setChecked(True)
-        self.unsure_button = self._button("Next unsure  (J)", "J", lambda: self._step(1))
-        self.unsure_button.setToolTip("Fly to the place where the net is least sure (J); K goes back")
-        self.suspect_button = self._button("Next doubtful  (D)", "D", lambda: self._suspect(1))
+        self.unsure_button = self._button("Next unsure  ({J})", "J", lambda: self._step(1))
+        self.unsure_button.setToolTip("Fly to the place where the net is least sure ({J}); {K} goes back")
+        self.suspect_button = self._button("Next doubtful  ({D})", "D", lambda: self._suspect(1))
         self.suspect_button.setToolTip(
-            "Fly to the object that is least probable, perhaps a false positive (D); Shift+D goes back"
+            "Fly to the object that is least probable, perhaps a false positive ({D}); {Shift+D} goes back"
         )
-        self.objects_button = self._button("Find objects  (B)", "B", self._find_objects)
-        self.objects_button.setToolTip("Measure the objects of the class above the threshold (B)")
-        self.export_button = self._button("Export ...  (E)", "E", self._export)
+        self.objects_button = self._button("Find objects  ({B})", "B", self._find_objects)
+        self.objects_button.setToolTip("Measure the objects of the class above the threshold ({B})")
+        self.export_button = self._button("Export ...  ({E})", "E", self._export)
         self.export_button.setToolTip(
-            "Write what is above the threshold, of every class, as GeoJSON outlines for QuPath (E)"
+            "Write what is above the threshold, of every class, as GeoJSON outlines for QuPath ({E})"
         )
-        self.objects = ObjectsTable()
+        self.found = ObjectsBox()
+        self.objects = self.found.table
         self.objects.wanted.connect(self._show_object)
-        self.objects.hide()
         self._shortcut("K", lambda: self._step(-1))
         self._shortcut("Shift+D", lambda: self._suspect(-1))
         layout = QGridLayout(self)
@@ -60,8 +62,19 @@ class ReviewBox(SessionView):
         """Follow a session."""
         self.watch(session.slide_view.beside.changed, self._tell_beside)
         self.watch(session.reviewing.objects_changed, self._show_objects)
+        self.found.follow(session)
         self._tell_beside()
         self.outline_button.setChecked(session.slide_view.outline.wanted)
+
+    def detach(self) -> None:
+        """Let go of the session."""
+        self.found.detach()
+        super().detach()
+
+    def set_keys_enabled(self, enabled: bool) -> None:
+        """Let the keys act."""
+        super().set_keys_enabled(enabled)
+        self.found.set_keys_enabled(enabled)
 
     def _toggle_outline(self) -> None:
         if self.session is not None:
@@ -109,9 +122,7 @@ class ReviewBox(SessionView):
         if session is None:
             return
         rows = session.reviewing.objects
-        self.objects.show_rows(rows)
-        self.objects.setVisible(len(rows) > 0)
-        if session.reviewing.object_class > 0:
+        if session.reviewing.object_class > 0 or session.reviewing.source is not None:
             session.told.emit(f"{len(rows)} object{'s' if len(rows) != 1 else ''} found.", "info")
 
     def _show_object(self, number: int) -> None:

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_histogan.jobs.engine_client import Reply
+from napari_histogan.project.artifacts import Artifact
+from napari_histogan.widgets.keys import keyed
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
 
 _SHOWN_UM = 200.0
 """Side of what is shown around a place."""
+TABLE = "objects.csv"
 _EMPTY = np.empty((0, 6))
 
 
@@ -35,6 +38,8 @@ class Reviewing(QObject):
         self.places: NDArray[np.float64] | None = None
         self.objects: NDArray[np.float64] = _EMPTY
         self.object_class = 0
+        self.object_classes: NDArray[np.int64] = np.empty(0, np.int64)
+        self.source: Artifact | None = None
         self._place, self._suspect, self._waiting_step = -1, -1, 0
         session.slide_view.heatmap_opened.connect(lambda _id: self.forget())
         session.slide_view.slide_opened.connect(lambda _name: self.forget())
@@ -42,6 +47,7 @@ class Reviewing(QObject):
     def forget(self) -> None:
         """Another map is shown."""
         self.places, self.objects, self.object_class = None, _EMPTY, 0
+        self.object_classes, self.source = np.empty(0, np.int64), None
         self._place, self._suspect = -1, -1
         self.objects_changed.emit()
 
@@ -77,6 +83,25 @@ class Reviewing(QObject):
             threshold=max(1, threshold) / 100,
         )
 
+    def stored(self) -> list[Artifact]:
+        """Return the stored objects of the shown heatmap, newest first."""
+        project, shown = self._session.project, self._session.slide_view.heatmap
+        if project is None or shown is None:
+            return []
+        return [a for a in reversed(project.artifacts("objects")) if a.summary.get("heatmap") == shown.id]
+
+    def load_objects(self, stored: Artifact) -> None:
+        """Ask for the objects that a stage found; those of all its classes are shown."""
+        path = self._path()
+        if path is None:
+            return
+        self._session.engine.ask(
+            "objects",
+            lambda reply: self._on_objects(reply, path, 0, stored),
+            table=str(stored.path / TABLE),
+            names=list(self._session.require().classes.names),
+        )
+
     def show_object(self, row: int) -> None:
         """Fly to an object."""
         if 0 <= row < len(self.objects):
@@ -86,7 +111,9 @@ class Reviewing(QObject):
     def step_suspect(self, by: int) -> int:
         """Fly to the next object that may not be one, the least probable first; returns its row or -1."""
         if not len(self.objects):
-            self._session.told.emit("Find the objects first: button Find objects (B).", "info")
+            self._session.told.emit(
+                f"Find the objects first: button Find objects ({keyed('{B}', 'slides')}).", "info"
+            )
             return -1
         order = np.argsort(self.objects[:, 4], kind="stable")
         self._suspect = (self._suspect + by) % len(order) if self._suspect >= 0 else 0
@@ -111,8 +138,10 @@ class Reviewing(QObject):
             self.places = reply.arrays["places"]
             self.step(self._waiting_step)
 
-    def _on_objects(self, reply: Reply, path: str, class_index: int) -> None:
+    def _on_objects(self, reply: Reply, path: str, class_index: int, source: Artifact | None = None) -> None:
         view = self._session.slide_view
         if view.map is not None and str(view.map.path) == path and "rows" in reply.arrays:
             self.objects, self.object_class, self._suspect = reply.arrays["rows"], class_index, -1
+            same = np.full(len(self.objects), class_index, np.int64)
+            self.object_classes, self.source = reply.arrays.get("classes", same), source
             self.objects_changed.emit()

@@ -1,14 +1,18 @@
-"""What a round of corrections brought: agreement with the corrected places before and after."""
+"""What a round of corrections brought: how good the net was before and after, and on what that was judged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_histogan.config import StageConfig
 from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.store import Project
+from napari_histogan.widgets.stage_forms import config_of
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
@@ -28,18 +32,21 @@ class Rounds(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session = session
-        self._asked: tuple[str, str] | None = None
+        self._asked: tuple[str, ...] | None = None
         session.project_opened.connect(self._forget)
         session.artifacts_changed.connect(self.judge)
 
     def judge(self) -> None:
-        """Compare the newest such map with the one before, on the corrected places of its slide."""
+        """Compare the newest such map with the one before."""
         project = self._session.project
         pair = compared_maps(project) if project is not None else None
-        if project is None or pair is None or (pair[0].id, pair[1].id) == self._asked:
+        if project is None or pair is None:
             return
         before, after = pair
-        self._asked = before.id, after.id
+        known = before.id, after.id, *(each.id for each in project.artifacts("evaluation"))
+        if known == self._asked:
+            return
+        self._asked = known
         self._session.engine.ask(
             "round", self._show, project=str(project.root), before=before.id, after=after.id
         )
@@ -53,13 +60,25 @@ class Rounds(QObject):
         said = reply.data
         if self._session.project is None or not said.get("places"):
             return
-        places = int(said["places"])
-        noun = "place" if places == 1 else "places"
-        words = (
-            f"The last round: {places} corrected {noun}, {said['area_mm2']:.3g} mm2. "
-            f"MCC there {said['before']:.2f} before, {said['after']:.2f} after; the net learned from them."
-        )
-        self.judged.emit(words)
+        area = f"{_places(int(said['places']))}, {said['area_mm2']:.3g} mm2"
+        mcc = f"MCC {said['before']:.2f} before, {said['after']:.2f} after"
+        self.judged.emit(f"The last round: {area}. {mcc}, {_judged_on(said)}.")
+
+
+def _places(count: int) -> str:
+    return f"{count} corrected place{'s' if count != 1 else ''}"
+
+
+def _judged_on(said: Mapping[str, Any]) -> str:
+    """Say what the figures are of, and which of them is favored."""
+    if said["on"] == "slides":
+        return f"on {said['slides']}, compared with its outlines"
+    if said["on"] == "kept back":
+        return f"on {_places(int(said['judged']))} that neither version learned from"
+    return (
+        "on the very places that the new version learned from, which favors it; every fifth correction is "
+        "kept back, and slides with outlines judge better still (Compare with outlines, tab Train)"
+    )
 
 
 def compared_maps(project: Project) -> tuple[Artifact, Artifact] | None:
@@ -80,3 +99,30 @@ def compared_maps(project: Project) -> tuple[Artifact, Artifact] | None:
 
 def _net_of(heatmap: Artifact) -> str:
     return next((p.id for p in heatmap.parents if p.id.startswith("segmenters/")), "")
+
+
+def judging_stages(project: Project, shown: str) -> list[StageConfig]:
+    """Return what runs after a training so that its round can be judged.
+
+    The map of the shown slide, and, if nets were compared with outlines before, maps of those slides and
+    the same comparison again.
+
+    Parameters
+    ----------
+    project
+        Where the round is.
+    shown
+        Name of the shown slide; "" for none.
+    """
+    stages = [config_of(project, "predict_heatmap", slide=shown)] if shown else []
+    evaluations = project.artifacts("evaluation")
+    if not evaluations:
+        return stages
+    last = evaluations[-1]
+    slides = [name for name in str(last.summary.get("slide", "")).split(", ") if name]
+    reference = Path(str(last.config.get("reference", "")))
+    if not slides or not reference.exists() or not {*slides} <= {entry.name for entry in project.slides()}:
+        return stages
+    if slides != [shown]:
+        stages.append(config_of(project, "predict_heatmap", slide=",".join(slides)))
+    return [*stages, config_of(project, "evaluate", reference=reference)]

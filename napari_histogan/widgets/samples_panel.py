@@ -36,6 +36,8 @@ _PREVIEW_DELAY_MS = 120
 class SamplesPanel(SessionView):
     """Variety, seed, a live look at the generator, and a button that draws samples."""
 
+    where = "samples"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.words = QLabel("Pictures that the generator invents. Choose how varied they are.")
@@ -55,15 +57,13 @@ class SamplesPanel(SessionView):
         self.look = QLabel()
         self.look.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.look.setMinimumHeight(120)
-        self.draw_button = QPushButton("Draw samples")
-        self.draw_button.setToolTip("Draw new samples; they appear in the gallery below")
-        self.draw_button.clicked.connect(self.draw)
-        self.real_button = QPushButton("Add &real patches")
+        self.draw_button = self._button("Draw samples", "Ctrl+Return", self.draw)
+        self.draw_button.setToolTip("Draw new samples; they appear in the gallery below ({Ctrl+Return})")
+        self.real_button = self._button("Add real patches", "Alt+R", self.add_real)
         self.real_button.setToolTip(
-            "Find real patches in the generator, to paint them like samples (Alt+R): random ones of the "
+            "Find real patches in the generator, to paint them like samples ({Alt+R}): random ones of the "
             "planned tissue, or pictures that you choose if none is planned. More settings: tab Train"
         )
-        self.real_button.clicked.connect(self.add_real)
         self.import_button = QPushButton("Import generator ...")
         self.import_button.setToolTip("Bring in a generator that was trained elsewhere")
         self.import_button.clicked.connect(self._import)
@@ -86,13 +86,15 @@ class SamplesPanel(SessionView):
         form.addRow("Variety", self.variety)
         form.addRow("Seed", self.seed)
         form.addRow("How many", self.count)
-        layout = QVBoxLayout(self)
+        body = QWidget()
+        layout = QVBoxLayout(body)
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
         layout.addLayout(form)
         for part in (self.mix, self.look, self.draw_button, self.real_button, self.import_button):
             layout.addWidget(part)
         layout.addStretch(1)
+        self.area = self.lay_out_scrolled(body)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""

@@ -27,6 +27,7 @@ from napari_histogan.widgets.engine_link import EngineLink
 from napari_histogan.widgets.favoring import Favoring
 from napari_histogan.widgets.job_watcher import JobWatcher
 from napari_histogan.widgets.painting import Painting
+from napari_histogan.widgets.peek import Peek
 from napari_histogan.widgets.recent_projects import remember_project
 from napari_histogan.widgets.reviewing import Reviewing
 from napari_histogan.widgets.rounds import Rounds
@@ -103,6 +104,7 @@ class Session(QObject):
         self.favorites = Favoring(self)
         self.painting = Painting(self)
         self.slide_view = SlideView(self)
+        self.peek = Peek(self)
         self.reviewing = Reviewing(self)
         self.correcting = Correcting(self)
         self.rounds = Rounds(self)
@@ -154,6 +156,7 @@ class Session(QObject):
         """Forget the project; jobs go on, paint is saved already."""
         if self.project is None:
             return
+        self.peek.end()
         self.painting.flush()
         self.correcting.save()
         self._folder_timer.stop()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_histogan.widgets.keys import Key, KeyButton
+from napari_histogan.widgets.peek import HoldKey
 from napari_histogan.widgets.session import Session
 
 logger = logging.getLogger("napari_histogan")
@@ -17,6 +19,9 @@ logger = logging.getLogger("napari_histogan")
 
 class SessionView(QWidget):
     """Base of the docks and panels: finds the session of its window and follows it."""
+
+    where: ClassVar[str] = "anywhere"
+    """Place of the view's keys; one of :data:`~napari_histogan.widgets.shortcuts.PLACES`."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -78,18 +83,31 @@ class SessionView(QWidget):
         outer.addWidget(area)
         return area
 
-    def _button(self, text: str, key: str, slot: Callable[..., Any], checkable: bool = False) -> QPushButton:
-        """Make a button that never takes the focus, and its key, which is off at first."""
-        button = QPushButton(text)
+    def _button(self, text: str, key: str, slot: Callable[..., Any], checkable: bool = False) -> KeyButton:
+        """Make a button that a click gives no focus, and its key, which is off at first."""
+        button = KeyButton(text, self.where)
         button.setCheckable(checkable)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.clicked.connect(slot)
         self._shortcut(key, button.click)
         return button
 
+    def _hold_button(self, text: str, key: str, slot: Callable[..., Any]) -> KeyButton:
+        """Make a button whose key switches it while it is held, and for good when it is tapped."""
+        button = KeyButton(text, self.where)
+        button.setCheckable(True)
+        button.clicked.connect(slot)
+        self._keys.append(HoldKey(self.where, key, button).key)
+        return button
+
     def _shortcut(self, key: str, slot: Callable[..., Any]) -> None:
-        """Make a key that is off at first."""
-        shortcut = QShortcut(QKeySequence(key), self)
+        """Make a key that is off at first; people can change it."""
+        shortcut = Key(self.where, key, slot, self)
+        shortcut.setEnabled(False)
+        self._keys.append(shortcut)
+
+    def _digit(self, digit: int, slot: Callable[..., Any]) -> None:
+        """Make a number key that is off at first; classes and shares have fixed numbers."""
+        shortcut = QShortcut(QKeySequence(str(digit)), self)
         shortcut.setEnabled(False)
         shortcut.activated.connect(slot)
         self._keys.append(shortcut)
@@ -103,6 +121,12 @@ class SessionView(QWidget):
             # A dock that was closed by its X and opened again is a new object; the old one must let go.
             session.replace_view(type(self).__name__, self)
             self.follow(session)
+
+
+def keep_low(part: QWidget, height_px: int) -> None:
+    """Let a list or table be low where the window is low, and take what room there is where it is high."""
+    part.setMinimumHeight(height_px)
+    part.setSizePolicy(part.sizePolicy().horizontalPolicy(), QSizePolicy.Policy.Ignored)
 
 
 def main_window_of(widget: QWidget) -> QMainWindow | None:

@@ -55,6 +55,7 @@ class SideBySide(QObject):
         if view.slide is None:
             return
         self.hide()
+        view.swipe.hide()
         place = {"scale": view.slide.scale, "translate": view.slide.translate, "units": ("um", "um")}
         self.slide = viewer.add_image(
             list(view.slide.data), rgb=True, multiscale=True, name="Slide (right)", **place

@@ -17,6 +17,7 @@ from napari_histogan.slides.zarr_pyramid import PyramidReader, open_pyramid
 from napari_histogan.widgets.class_colors import heat_colormap
 from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels, slide_levels
 from napari_histogan.widgets.side_by_side import SideBySide
+from napari_histogan.widgets.swipe import Swipe
 from napari_histogan.widgets.threshold_outline import ThresholdOutline
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class SlideView(QObject):
         self.class_index = 1
         self.threshold = 0
         self.opacity = 0.6
+        self.levels: list[Any] = []
         self._top: Any = None
         self._heat_was_visible = True
         self._growing = -1
@@ -61,6 +63,7 @@ class SlideView(QObject):
         self._repaint.timeout.connect(self._refresh)
         self.outline = ThresholdOutline(self, session)
         self.beside = SideBySide(self, session)
+        self.swipe = Swipe(self, session)
         session.jobs.told.connect(self._on_job_event)
         session.jobs.ended.connect(self._on_job_ended)
         session.classes_changed.connect(self._recolor)
@@ -108,6 +111,7 @@ class SlideView(QObject):
     def hide(self) -> None:
         """Hide the slide's layers."""
         self.beside.hide()
+        self.swipe.hide()
         self.outline.hide()
         if self.heat is not None and self.slide is not None and self.slide.visible:
             self._heat_was_visible = bool(self.heat.visible)
@@ -150,10 +154,11 @@ class SlideView(QObject):
         """Show the probability of another class."""
         self.class_index = index
         if self.heat is not None and self.map is not None and index <= len(self.map.channels):
-            levels = heatmap_levels(self.map, index)
-            self._top = levels[-1]
-            self.heat.data = levels
+            self.levels = heatmap_levels(self.map, index)
+            self._top = self.levels[-1]
+            self.heat.data = self.levels
             self._recolor()
+            self.swipe.take_levels()
             self.outline.update()
 
     def set_threshold(self, percent: int) -> None:
@@ -162,6 +167,7 @@ class SlideView(QObject):
         if self.heat is not None:
             self.heat.contrast_limits = (percent, 100) if percent < 100 else (99, 100)
             self.beside.follow()
+            self.swipe.follow()
             self.outline.update_soon()
 
     def set_opacity(self, opacity: float) -> None:
@@ -170,6 +176,7 @@ class SlideView(QObject):
         if self.heat is not None:
             self.heat.opacity = opacity
             self.beside.follow()
+            self.swipe.follow()
 
     def toggle_heatmap(self) -> None:
         """Show or hide the heatmap."""
@@ -199,13 +206,13 @@ class SlideView(QObject):
         self._drop_heatmap()
         self.map = open_pyramid(path)
         self.class_index = min(self.class_index, len(self.map.channels))
-        levels = heatmap_levels(self.map, self.class_index)
-        self._top = levels[-1]
+        self.levels = heatmap_levels(self.map, self.class_index)
+        self._top = self.levels[-1]
         mpp = self.map.mpp
         # napari's pixel centers lie on whole numbers; so the slide's corner, not its first center, is 0.
         shift = mpp / 2
         self.heat = self._session.viewer.add_image(
-            levels,
+            self.levels,
             multiscale=True,
             name="Heatmap",
             scale=(mpp, mpp),
@@ -220,6 +227,7 @@ class SlideView(QObject):
         self.set_threshold(self.threshold)
 
     def _drop_heatmap(self) -> None:
+        self.swipe.hide()
         self.outline.clear()
         self._remove(self.heat)
         self.heat, self.map, self.heatmap, self._top, self._growing = None, None, None, None, -1
@@ -269,6 +277,7 @@ class SlideView(QObject):
     def _refresh(self) -> None:
         if self.heat is not None:
             self.heat.refresh(extent=False, highlight=False)
+            self.swipe.grown()
             self.outline.refresh()
 
     def _on_job_ended(self, number: int) -> None:

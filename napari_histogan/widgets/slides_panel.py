@@ -8,6 +8,7 @@ from pathlib import Path
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -24,20 +25,25 @@ from superqt import QLabeledSlider
 
 from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
 from napari_histogan.errors import HistoganError
+from napari_histogan.project.net_in_use import net_in_use
+from napari_histogan.project.slide_list import ALL
 from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
 from napari_histogan.widgets.file_drop import FileDropView
-from napari_histogan.widgets.net_versions import net_in_use
-from napari_histogan.widgets.pictures import swatch
+from napari_histogan.widgets.pictures import mark_with, swatch
 from napari_histogan.widgets.review_box import ReviewBox
 from napari_histogan.widgets.session import Session
+from napari_histogan.widgets.session_view import keep_low
 from napari_histogan.widgets.stage_forms import last_values
 
 _ICON = QSize(72, 56)
+_LIST_PX = 74
 
 
 class SlidesPanel(FileDropView):
     """Slides with thumbnails, and the heatmap over the open one."""
+
+    where = "slides"
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -45,7 +51,10 @@ class SlidesPanel(FileDropView):
         self.words.setWordWrap(True)
         self.list = QListWidget()
         self.list.setIconSize(_ICON)
-        self.list.setToolTip("Enter or a double click opens a slide")
+        keep_low(self.list, _LIST_PX)
+        self.list.setToolTip(
+            "Enter or a double click opens a slide; the two squares are the colors of its stains"
+        )
         self.list.itemActivated.connect(lambda item: self.open(str(item.data(Qt.ItemDataRole.UserRole))))
         self.add_button = QPushButton("Add slides ...")
         self.add_button.setToolTip("Register slide files; nothing is copied")
@@ -53,9 +62,11 @@ class SlidesPanel(FileDropView):
         self.open_button = QPushButton("Open")
         self.open_button.setToolTip("Show the chosen slide (Enter)")
         self.open_button.clicked.connect(self._open_chosen)
-        self.run_button = QPushButton("Run on slide  (R)")
-        self.run_button.setToolTip("Run the newest net over the slide; the map grows while it works (R)")
-        self.run_button.clicked.connect(self.run)
+        self.run_button = self._button("Run on slide  ({R})", "R", self.run)
+        self.run_button.setToolTip(
+            "Run the net in use (tab Correct) over the slide; the map grows while it works ({R})"
+        )
+        self.all_slides = _all_slides_box()
         self.versions = QComboBox()
         self.versions.setToolTip("Heatmaps of this slide, newest first")
         self.versions.activated.connect(self._choose_version)
@@ -66,19 +77,26 @@ class SlidesPanel(FileDropView):
         self.threshold.valueChanged.connect(self._set_threshold)
         self.opacity = _percent_slider(60, "Opacity of the map")
         self.opacity.valueChanged.connect(self._set_opacity)
-        self.hide_button = QPushButton("Map  (H)")
-        self.hide_button.setToolTip("Show or hide the heatmap (H)")
-        self.hide_button.clicked.connect(self._toggle)
+        self.hide_button = self._button("Map  ({H})", "H", self._toggle)
+        self.hide_button.setToolTip("Show or hide the heatmap ({H})")
+        self.alone_button = self._hold_button("Slide alone  ({Q})", "Q", self._peek)
+        self.alone_button.setToolTip(
+            "The slide alone while the key is held, or until it is tapped again ({Q})"
+        )
+        self.swipe_button = self._button("Swipe  ({W})", "W", self._swipe, True)
+        self.swipe_button.setToolTip(
+            "The map on the right of a line that follows the mouse, the slide on its left ({W})"
+        )
+        self.swipe = _percent_slider(50, "Where the line of the swipe stands, for the keyboard")
+        self.swipe.valueChanged.connect(self._move_swipe)
         self.review = ReviewBox(self.threshold)
         self._lay_out()
-        for key, slot in (("R", self.run_button.click), ("H", self._toggle)):
-            self._shortcut(key, slot)
         for k in range(1, 10):
-            self._shortcut(str(k), lambda k=k: self._choose_class(k))
+            self._digit(k, lambda k=k: self._choose_class(k))
 
     def _lay_out(self) -> None:
-        for button in (self.add_button, self.open_button, self.run_button, self.hide_button):
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for button in (self.add_button, self.open_button):
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         row = QHBoxLayout()
         row.addWidget(self.add_button)
         row.addWidget(self.open_button)
@@ -89,16 +107,22 @@ class SlidesPanel(FileDropView):
         form.addRow("Class", self.classes)
         form.addRow("Show above", self.threshold)
         form.addRow("Opacity", self.opacity)
-        form.addRow(self.hide_button)
+        shown = QHBoxLayout()
+        shown.addWidget(self.hide_button)
+        shown.addWidget(self.alone_button)
+        form.addRow(shown)
+        form.addRow(self.swipe_button, self.swipe)
         form.addRow(self.review)
-        layout = QVBoxLayout(self)
+        body = QWidget()
+        layout = QVBoxLayout(body)
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
         layout.addWidget(self.list, 1)
         layout.addLayout(row)
-        layout.addWidget(self.run_button)
+        layout.addLayout(_in_a_row(self.run_button, self.all_slides))
         layout.addWidget(self.heat_box)
-        layout.addWidget(self.review.objects, 2)
+        layout.addWidget(self.review.found, 2)
+        self.area = self.lay_out_scrolled(body)
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
@@ -108,6 +132,10 @@ class SlidesPanel(FileDropView):
         self.watch(session.classes_changed, self._fill_classes)
         self.watch(session.jobs.state_changed, lambda _n: self._tell())
         self.review.follow(session)
+        self.watch(session.peek.changed, self.alone_button.setChecked)
+        self.watch(session.slide_view.swipe.changed, self._tell_swipe)
+        self.watch(session.slide_view.swipe.moved, self._show_swipe)
+        self._tell_swipe()
         self.watch(session.slide_view.slide_opened, lambda _n: self._tell())
         self.watch(session.slide_view.heatmap_opened, lambda _n: self._tell())
         self._reload()
@@ -154,7 +182,7 @@ class SlidesPanel(FileDropView):
                 session.told.emit(str(error), "error")
                 return False
             if not knows:
-                mpp = self._ask_mpp(path)
+                mpp = _asked_mpp(self, path)
                 if mpp is None:
                     session.told.emit(f"{path.name} was not added: its resolution is not known.", "warning")
                     return False
@@ -175,14 +203,6 @@ class SlidesPanel(FileDropView):
         """Add the dropped files."""
         self.add(paths)
 
-    def _ask_mpp(self, path: Path) -> float | None:
-        text = (
-            f"{path.name} does not say how many microns a pixel spans.\n"
-            "0.25 is usual for a 40x scan, 0.5 for 20x. Microns per pixel:"
-        )
-        value, sure = QInputDialog.getDouble(self, "Resolution", text, 0.5, 0.01, 100.0, 4)
-        return float(value) if sure else None
-
     def _open_chosen(self) -> None:
         item = self.list.currentItem()
         self.open(str(item.data(Qt.ItemDataRole.UserRole)) if item is not None else "")
@@ -198,7 +218,8 @@ class SlidesPanel(FileDropView):
         name = str(item.data(Qt.ItemDataRole.UserRole)) if item is not None else ""
         if self.open(name) and session.slide_view.entry is not None:
             values = last_values(session.project, "predict_heatmap")
-            named = {"slide": session.slide_view.entry.name, "segmenter": net_in_use(session.project)}
+            wanted = ALL if self.all_slides.isChecked() else session.slide_view.entry.name
+            named = {"slide": wanted, "segmenter": net_in_use(session.project)}
             session.run(PredictHeatmapConfig(**{**values, **named}))
 
     def _choose_version(self, position: int) -> None:
@@ -220,6 +241,31 @@ class SlidesPanel(FileDropView):
         if self.session is not None:
             self.session.slide_view.set_opacity(percent / 100)
 
+    def _swipe(self) -> None:
+        if self.session is not None:
+            self.session.attempt(self.session.slide_view.swipe.toggle)
+            self._tell_swipe()
+
+    def _move_swipe(self, percent: int) -> None:
+        if self.session is not None and self.session.slide_view.swipe.active:
+            self.session.slide_view.swipe.place(percent)
+
+    def _tell_swipe(self) -> None:
+        if self.session is not None:
+            swipe = self.session.slide_view.swipe
+            self.swipe_button.setChecked(swipe.active)
+            self.swipe.setEnabled(swipe.active)
+
+    def _show_swipe(self, percent: int) -> None:
+        self.swipe.blockSignals(True)
+        self.swipe.setValue(percent)
+        self.swipe.blockSignals(False)
+
+    def _peek(self) -> None:
+        if self.session is not None:
+            self.session.peek.toggle()
+            self.alone_button.setChecked(self.session.peek.active)
+
     def _toggle(self) -> None:
         if self.session is not None:
             self.session.slide_view.toggle_heatmap()
@@ -238,10 +284,12 @@ class SlidesPanel(FileDropView):
             )
             item = QListWidgetItem(text)
             item.setData(Qt.ItemDataRole.UserRole, entry.name)
-            item.setToolTip(str(entry.path))
+            stains = [str(color) for color in (entry.stain or {}).get("colors", [])]
+            item.setToolTip(f"{entry.path}\nStains: {' and '.join(stains) or 'not known'}")
             thumbnail = _thumbnail(session.project, entry.name)
             if thumbnail is not None:
                 pixmap = QPixmap(str(thumbnail)).scaled(_ICON * 2, Qt.AspectRatioMode.KeepAspectRatio)
+                mark_with(pixmap, stains)
                 icon = QIcon(pixmap)
                 icon.addPixmap(pixmap, QIcon.Mode.Selected)  # without a tint
                 item.setIcon(icon)
@@ -273,7 +321,8 @@ class SlidesPanel(FileDropView):
         self.open_button.setEnabled(count > 0)
         has_net = bool(session.project.artifacts("segmenter"))
         self.run_button.setEnabled(count > 0 and has_net and not session.read_only)
-        self.run_button.setText("Run on slide  (R)" if has_net else "Run on slide: needs a trained net")
+        self.run_button.setText("Run on slide  ({R})" if has_net else "Run on slide: needs a trained net")
+        self.all_slides.setVisible(count > 1)
         self._fill_versions(session)
         self.heat_box.setEnabled(session.slide_view.heat is not None)
 
@@ -291,6 +340,31 @@ class SlidesPanel(FileDropView):
             for text, reference in rows:
                 self.versions.addItem(text, reference)
         self.versions.setCurrentIndex(self.versions.findData(view.heatmap.id) if view.heatmap else 0)
+
+
+def _all_slides_box() -> QCheckBox:
+    """Return what makes a run one over all slides."""
+    box = QCheckBox("all slides")
+    box.setToolTip("Run over every slide of the project, one after the other")
+    return box
+
+
+def _in_a_row(first: QWidget, second: QWidget) -> QHBoxLayout:
+    """Return a row in which the first widget takes the space."""
+    row = QHBoxLayout()
+    row.addWidget(first, 1)
+    row.addWidget(second)
+    return row
+
+
+def _asked_mpp(parent: QWidget, path: Path) -> float | None:
+    """Ask how fine a slide is; None if nobody says."""
+    text = (
+        f"{path.name} does not say how many microns a pixel spans.\n"
+        "0.25 is usual for a 40x scan, 0.5 for 20x. Microns per pixel:"
+    )
+    value, sure = QInputDialog.getDouble(parent, "Resolution", text, 0.5, 0.01, 100.0, 4)
+    return float(value) if sure else None
 
 
 def _percent_slider(value: int, tip: str) -> QLabeledSlider:

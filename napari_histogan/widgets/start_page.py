@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_histogan.widgets.demo_project import demo_folder
 from napari_histogan.widgets.recent_projects import recent_projects
 
 
@@ -74,7 +75,7 @@ class StartPage(QWidget):
         self.recent_title.setVisible(self.recent.count() > 0)
 
     def _demo(self) -> None:
-        self.demo_wanted.emit(Path.home() / "histogan-demo")
+        self.demo_wanted.emit(demo_folder())
 
     def _new(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "New project: choose a new or empty folder")

@@ -73,7 +73,7 @@ class ThresholdOutline(QObject):
         if view.heat is None or not self.wanted or view.threshold == 0:
             self.hide()
             return
-        levels = [AtLeast(level, view.threshold) for level in view.heat.data]
+        levels = [AtLeast(level, view.threshold) for level in view.levels]
         if not self._alive():
             self.layer = self._session.viewer.add_labels(
                 levels, multiscale=True, name="Outline", opacity=1.0, units=("um", "um")

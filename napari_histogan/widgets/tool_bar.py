@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
+
+from napari_histogan.widgets.keys import Key, KeyButton
 
 _TOOLS = (
     ("paint", "Brush", "P", "Paint the chosen class; the right mouse button encircles and fills"),
-    ("erase", "Erase", "E", "Back to unlabelled"),
+    ("erase", "Erase", "E", "Back to unlabeled"),
     ("fill", "Fill", "F", "Fill a closed region"),
     ("polygon", "Polygon", "G", "Click corners; Enter or a double click closes"),
 )
@@ -23,6 +24,8 @@ class ToolBar(QWidget):
 
     Parameters
     ----------
+    where
+        Tab of the keys.
     assist
         Offer the brush that follows a prediction.
 
@@ -37,26 +40,23 @@ class ToolBar(QWidget):
     tool_chosen = Signal(str)
     size_chosen = Signal(int)
 
-    def __init__(self, parent: QWidget | None = None, assist: bool = False) -> None:
+    def __init__(self, where: str, assist: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._tools = (_TOOLS[0], _ASSIST, *_TOOLS[1:]) if assist else _TOOLS
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         self._group = QButtonGroup(self)
-        self.shortcuts: list[QShortcut] = []
+        self.shortcuts: list[Key] = []
         for number, (tool, text, key, tip) in enumerate(self._tools):
-            button = QPushButton(f"{text} {key}")
+            button = KeyButton(f"{text} {{{key}}}", where)
             button.setCheckable(True)
-            button.setToolTip(f"{tip} ({key})")
+            button.setToolTip(f"{tip} ({{{key}}})")
             button.setStyleSheet(COMPACT)
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             button.clicked.connect(lambda _checked=False, tool=tool: self.tool_chosen.emit(tool))
             self._group.addButton(button, number)
             row.addWidget(button)
-            shortcut = QShortcut(QKeySequence(key), self)
-            shortcut.activated.connect(lambda tool=tool: self.tool_chosen.emit(tool))
-            self.shortcuts.append(shortcut)
+            self.shortcuts.append(Key(where, key, lambda tool=tool: self.tool_chosen.emit(tool), self))
         layout.addLayout(row)
         sizes = QHBoxLayout()
         sizes.addWidget(QLabel("Brush size"))

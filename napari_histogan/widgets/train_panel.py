@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -12,12 +11,12 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_histogan.config import STAGES, StageConfig
 from napari_histogan.errors import ConfigError
 from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.widgets.config_form import ConfigForm, keep_narrow
+from napari_histogan.widgets.fold import Fold
 from napari_histogan.widgets.job_view import JobView
 from napari_histogan.widgets.launcher_box import LauncherBox
 from napari_histogan.widgets.session import Session
@@ -37,6 +36,7 @@ _TITLES = {
     "synthesize_dataset": "Make synthetic data set",
     "train_segmenter": "Train segmentation net",
     "predict_heatmap": "Run on slide",
+    "detect_objects": "Find objects",
     "merge_corrections": "Gather corrections",
     "evaluate": "Compare with outlines",
 }
@@ -45,16 +45,15 @@ _TITLES = {
 class TrainPanel(SessionView):
     """Starts stages and follows them."""
 
+    where = "train"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._forms: dict[str, ConfigForm] = {}
         self.words = QLabel("From your paint to a net for slides: three steps, one button.")
         self.words.setWordWrap(True)
-        self.train_button = QPushButton("Train  (Ctrl+Enter)")
+        self.train_button = self._button("Train  ({Ctrl+Return})", "Ctrl+Return", self.train)
         self.train_button.setToolTip("Pixel classifier, synthetic data set, and net, one after the other")
-        self.train_button.clicked.connect(self.train)
-        self._key = QShortcut(QKeySequence("Ctrl+Return"), self)
-        self._key.activated.connect(self.train)
         self.steps = QComboBox()
         self.steps.setToolTip("A single step with its settings")
         keep_narrow(self.steps)
@@ -71,8 +70,7 @@ class TrainPanel(SessionView):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        single = QCollapsible("Single steps and settings")
-        single.setDuration(0)
+        single = Fold("Single steps and settings")
         inner = QWidget()
         place = QVBoxLayout(inner)
         place.setContentsMargins(0, 0, 0, 0)
@@ -149,10 +147,6 @@ class TrainPanel(SessionView):
         self.single_steps.expand(animate=False)
         form = self.form(stage)
         QTimer.singleShot(60, lambda: self.area.ensureWidgetVisible(form))
-
-    def set_keys_enabled(self, enabled: bool) -> None:
-        """Let Ctrl+Enter act."""
-        self._key.setEnabled(enabled)
 
     def _config(self, stage: str) -> StageConfig:
         if stage in self._forms:

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_histogan.config import TrainWeaklyConfig
 from napari_histogan.errors import ConfigError, HistoganError
@@ -27,7 +26,9 @@ from napari_histogan.project.slide_labels import has_both, set_slide_labels, sli
 from napari_histogan.widgets.beta_calculator import BetaCalculator
 from napari_histogan.widgets.config_form import ConfigForm
 from napari_histogan.widgets.file_drop import FileDropView
+from napari_histogan.widgets.fold import Fold
 from napari_histogan.widgets.job_view import JobView
+from napari_histogan.widgets.kept_layers import show_of
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.slide_table import SlideTable
 from napari_histogan.widgets.stage_forms import last_values
@@ -42,6 +43,8 @@ _PLOT_PX = 320
 class WeakPanel(FileDropView):
     """From labels of whole slides to a map of malign tissue."""
 
+    where = "labels"
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.maps: TrainingMaps | None = None
@@ -51,7 +54,7 @@ class WeakPanel(FileDropView):
         self.table = SlideTable()
         self.table.opened.connect(self.open)
         self.label_buttons = {
-            label: self._button(f"{label.capitalize()}  {key}", key, self._labeler(label))
+            label: self._button(f"{label.capitalize()}  {{{key}}}", key, self._labeler(label))
             for label, key in _KEYS.items()
         }
         self.file_button = QPushButton("File ...")
@@ -62,12 +65,12 @@ class WeakPanel(FileDropView):
         self.calculator = BetaCalculator()
         self.train_button = self._button("Train on slide labels", "Ctrl+Return", self.train)
         self.train_button.setToolTip(
-            "Train; the maps over the slides are made anew while it runs (Ctrl+Enter)"
+            "Train; the maps over the slides are made anew while it runs ({Ctrl+Return})"
         )
-        self.map_button = self._button("Show / hide map  (H)", "H", self._toggle_map)
-        self.map_button.setToolTip("Show or hide the training's newest map (H)")
+        self.map_button = self._button("Show / hide map  ({H})", "H", self._toggle_map)
+        self.map_button.setToolTip("Show or hide the training's newest map ({H})")
         self.form = ConfigForm(TrainWeaklyConfig, hidden=_HIDDEN)
-        self.jobs = JobView()
+        self.jobs = JobView(elsewhere=tuple(name.removesuffix(".png") for name in PLOTS))
         self.result_words = QLabel()
         self.result_words.setWordWrap(True)
         self.plots = {name: QLabel() for name in PLOTS}
@@ -76,13 +79,12 @@ class WeakPanel(FileDropView):
     def _lay_out(self) -> None:
         labels = QHBoxLayout()
         for label, button in self.label_buttons.items():
-            button.setToolTip(f"The chosen slides are {label} ({_KEYS[label]})")
+            button.setToolTip(f"The chosen slides are {label} ({{{_KEYS[label]}}})")
             labels.addWidget(button)
         labels.addWidget(self.file_button)
-        self.loss = QCollapsible("Loss: how sparse is malign tissue?")
-        self.settings = QCollapsible("Settings of the training")
+        self.loss = Fold("Loss: how sparse is malign tissue?")
+        self.settings = Fold("Settings of the training")
         for folded, inner in ((self.loss, self.calculator), (self.settings, self.form)):
-            folded.setDuration(0)
             folded.addWidget(inner)
         body = QWidget()
         layout = QVBoxLayout(body)
@@ -215,9 +217,8 @@ class WeakPanel(FileDropView):
 
     def _show_heatmap(self, visible: bool) -> None:
         """Show the heatmap of the open slide, or let the training's map alone lie over it."""
-        heat = self.session.slide_view.heat if self.session is not None else None
-        if heat is not None:
-            heat.visible = visible
+        if self.session is not None:
+            show_of(self.session.slide_view.heat, visible)
 
     # Showing
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
-    QPushButton,
+    QScrollArea,
     QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_histogan.widgets.keys import Key, KeyButton
+from napari_histogan.widgets.shortcuts import ANYWHERE
+
 _STYLE = "QPushButton { padding: 4px 3px; }"
+_KEYED = 8
+"""So many tabs have a key."""
 
 
 class WrappedTabs(QWidget):
@@ -36,7 +40,7 @@ class WrappedTabs(QWidget):
     def __init__(self, per_row: int = 5, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._per_row = per_row
-        self._buttons: list[QPushButton] = []
+        self._buttons: list[KeyButton] = []
         self._group = QButtonGroup(self)
         self._group.idClicked.connect(self.setCurrentIndex)
         self._pages = QStackedWidget()
@@ -49,19 +53,19 @@ class WrappedTabs(QWidget):
         layout.setSpacing(4)
         layout.addLayout(self._rows)
         layout.addWidget(self._pages, 1)
+        Key(ANYWHERE, "Alt+0", self.focus_page, self)
 
     def addTab(self, page: QWidget, title: str) -> int:  # noqa: N802 - Qt's name
         """Add a page; returns its number, from 0."""
         number = self._pages.count()
-        button = QPushButton(title)
+        button = KeyButton(title, ANYWHERE)
         button.setCheckable(True)
         button.setStyleSheet(_STYLE)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        if number < 9:
+        if number < _KEYED:
             key = f"Alt+{number + 1}"
-            button.setToolTip(f"{title.lstrip('0123456789 ')} ({key})")
-            QShortcut(QKeySequence(key), self).activated.connect(button.click)
+            button.setToolTip(f"{title.lstrip('0123456789 ')} ({{{key}}})")
+            Key(ANYWHERE, key, button.click, self)
         if number % self._per_row == 0:
             row = QHBoxLayout()
             row.setSpacing(2)
@@ -76,7 +80,15 @@ class WrappedTabs(QWidget):
             button.setChecked(True)
         return number
 
-    def button(self, number: int) -> QPushButton:
+    def focus_page(self) -> None:
+        """Bring the keyboard to the first control of the page in front that is on and seen."""
+        for control in self._pages.currentWidget().findChildren(QWidget):
+            takes = control.focusPolicy() & Qt.FocusPolicy.TabFocus
+            if takes and control.isVisible() and control.isEnabled() and not isinstance(control, QScrollArea):
+                control.setFocus(Qt.FocusReason.TabFocusReason)
+                return
+
+    def button(self, number: int) -> KeyButton:
         """Return the button of a page's title."""
         return self._buttons[number]
 

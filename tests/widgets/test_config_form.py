@@ -1,6 +1,7 @@
 """The form shows every field of a config model and gives the config back."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from qtpy.QtWidgets import QLineEdit, QSpinBox
@@ -10,6 +11,7 @@ from napari_histogan.config import (
     TrainGanConfig,
     TrainPixelClassifierConfig,
     TrainSegmenterConfig,
+    make_config,
 )
 from napari_histogan.errors import ConfigError
 from napari_histogan.widgets.config_form import ConfigForm
@@ -110,3 +112,26 @@ def test_basic_fields_come_first_and_the_others_are_folded(qtbot):
     folded = form.sizeHint().height()
     form.advanced.expand(animate=False)
     qtbot.waitUntil(lambda: form.sizeHint().height() > folded + 100)
+
+
+@pytest.mark.parametrize("stage", [name for name, model in STAGES.items() if "preset" in model.model_fields])
+def test_every_preset_shows_its_numbers_and_goes_again(qtbot, stage):
+    model = STAGES[stage]
+    form = ConfigForm(model)
+    qtbot.addWidget(form)
+    choose = form.editor("preset").control.setCurrentText
+    for preset in get_args(model.model_fields["preset"].annotation):
+        choose(preset)
+        assert form.config() == make_config(model, {"preset": preset})
+    choose(str(model.model_fields["preset"].default))
+    assert form.config() == model()
+
+
+def test_a_number_beside_a_preset_is_taken_as_it_stands(qtbot):
+    form = ConfigForm(TrainSegmenterConfig)
+    qtbot.addWidget(form)
+    form.editor("preset").control.setCurrentText("renal")
+    assert form.editor("steps").value() == 30_000
+    form.editor("steps").control.setValue(1000)  # the default of the plain settings
+    assert form.config().steps == 1000
+    assert form.config().net == "deeplab"

@@ -15,8 +15,8 @@ from napari_histogan.pipeline import STAGE_FUNCTIONS
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.frame_draft import drop_draft, load_draft, save_draft
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.store import Project
-from napari_histogan.widgets.net_versions import net_in_use
 
 
 def test_a_draft_comes_back_as_it_was(tmp_path):

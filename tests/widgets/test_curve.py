@@ -45,3 +45,21 @@ def test_clear_forgets(qtbot):
     curve.add(0, "a", 1)
     curve.clear()
     assert curve.names == ()
+
+
+def test_words_about_many_lines_do_not_overlap(qtbot):
+    curve = CurveWidget()
+    qtbot.addWidget(curve)
+    curve.resize(300, 140)
+    names = [f"loss of part {k}" for k in range(5)]
+    for name in names:
+        curve.add(0, name, 1.0)
+        curve.add(1, name, 0.5)
+    boxes = curve.legend([f"{name} 0.5" for name in names])
+    assert not any(a.intersects(b) for k, a in enumerate(boxes) for b in boxes[k + 1 :])
+    assert all(box.right() <= 300 for box in boxes)
+    assert len({box.top() for box in boxes}) > 1
+    curve.show()
+    picture = curve.grab()
+    assert not picture.isNull()
+    assert curve.minimumHeight() > max(box.bottom() for box in boxes) + 50

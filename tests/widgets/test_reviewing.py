@@ -58,8 +58,8 @@ def test_keys_fly_to_unsure_places_and_doubtful_objects_and_rows_too(looking):
     assert np.abs(np.subtract(center(looking), (420, 540))).max() < 5  # 60 %: the more doubtful one
     looking.key("D")
     assert np.abs(np.subtract(center(looking), (150, 140))).max() < 5
-    panel.review.objects.sortByColumn(1, Qt.SortOrder.DescendingOrder)
-    assert panel.review.objects.model().index(0, 3).data() == "90"
+    panel.review.objects.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    assert panel.review.objects.model().index(0, 4).data() == "90"
     place = panel.review.objects.visualRect(panel.review.objects.model().index(1, 0)).center()
     none = Qt.KeyboardModifier.NoModifier
     QTest.mouseClick(panel.review.objects.viewport(), Qt.MouseButton.LeftButton, none, place)
@@ -108,3 +108,38 @@ def test_a_second_view_shows_the_slide_alone_and_goes_again(looking):
     looking.session.open_sample(3)  # the samples have one view
     assert not grid.enabled
     assert looking.errors() == []
+
+
+@pytest.mark.timeout(600)
+def test_objects_that_a_stage_kept_are_chosen_flown_to_and_written(looking, tmp_path):
+    from napari_histogan.config import DetectObjectsConfig
+    from napari_histogan.pipeline import STAGE_FUNCTIONS
+    from napari_histogan.progress import QuietReporter
+
+    panel, reviewing, project = looking.dock.slides, looking.session.reviewing, looking.session.project
+    assert not panel.review.found.isVisible()
+    config = DetectObjectsConfig(threshold=0.5, threads=1)
+    kept = STAGE_FUNCTIONS[config.stage](project, config, QuietReporter())
+    looking.session.artifacts_changed.emit()
+    box = panel.review.found
+    assert box.isVisible()
+    assert box.sets.findData(kept.id) >= 0
+    box.sets.setFocus()
+    box.sets.setCurrentIndex(box.sets.findData(kept.id))
+    box.sets.activated.emit(box.sets.currentIndex())  # as a click on the entry
+    looking.until(lambda: reviewing.source is not None, 200)
+    assert len(reviewing.objects) == kept.summary["objects"]
+    names = [box.table.model_.index(row, 1).data() for row in range(box.table.model_.rowCount())]
+    assert sorted(set(names)) == sorted(
+        name for name in project.classes.names if kept.summary[f"objects_{name}"]
+    )
+    row = names.index("dermis")
+    box.table.selectRow(row)
+    looking.let_qt_work()
+    y, x = reviewing.objects[int(box.table.model_.order[row])][:2]
+    assert np.abs(np.subtract(center(looking), (y, x))).max() < 1
+    lines = box.table.csv().splitlines()
+    assert lines[0] == (kept.path / "objects.csv").read_text().splitlines()[0]
+    assert len(lines) == 1 + len(reviewing.objects)
+    areas = [float(line.split(",")[3]) for line in lines[1:]]
+    assert sorted(areas) == pytest.approx(sorted(reviewing.objects[:, 2]), rel=1e-4)

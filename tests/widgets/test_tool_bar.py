@@ -7,7 +7,7 @@ from napari_histogan.widgets.tool_bar import ToolBar
 
 @pytest.fixture
 def bar(qtbot):
-    bar = ToolBar()
+    bar = ToolBar("correct")
     qtbot.addWidget(bar)
     return bar
 
