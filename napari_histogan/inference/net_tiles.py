@@ -51,17 +51,48 @@ class NetTiles:
             keep_freed_memory()
         folded = fold_batch_norm(net).to(compute.device, compute.dtype)
         self._net = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compute.device.type == "cuda":
+            self._copies = torch.cuda.Stream(compute.device)  # type: ignore[no-untyped-call]
+            self.begin = self._begin_on_cuda
 
-    @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return probabilities ``(n, K, S, S) float32`` of pixels ``(n, 3, S, S) uint8``."""
-        x = pixels_to_input(pixels.to(self._compute.device)).to(self._compute.dtype)
+        return self._predicted(pixels.to(self._compute.device)).cpu()
+
+    def _begin_on_cuda(self, pixels: Tensor) -> Callable[[], Tensor]:
+        """Start a prediction; returns what waits for it.
+
+        Pixels go to the device from pinned memory in a stream of their own, while it computes the windows
+        before; probabilities come back to pinned memory while this process blends earlier ones.
+        """
+        device = self._compute.device
+        with torch.cuda.stream(self._copies):
+            there = pixels.pin_memory().to(device, non_blocking=True)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(self._copies)
+        there.record_stream(computing)
+        probabilities = self._predicted(there)
+        here = torch.empty(probabilities.shape, dtype=probabilities.dtype, pin_memory=True)
+        here.copy_(probabilities, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record(computing)
+
+        def wait() -> Tensor:
+            arrived.synchronize()
+            return here
+
+        return wait
+
+    @torch.inference_mode()
+    def _predicted(self, pixels: Tensor) -> Tensor:
+        """Return probabilities of pixels on the device, on the device."""
+        x = pixels_to_input(pixels).to(self._compute.dtype)
         probabilities = self._probabilities(x)
         if self._flips:
             for axes in ((2,), (3,), (2, 3)):
                 probabilities = probabilities + self._probabilities(x.flip(axes)).flip(axes)
             probabilities = probabilities / 4
-        return probabilities.cpu()
+        return probabilities
 
     def _probabilities(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,8 @@ context, has weight 0.  Blocks of the output are written once, as soon as the wi
 them are done; a run that was stopped goes on with the blocks that are missing.  Shares are added
 up as whole numbers, so that a block comes out the same in whichever order its windows are done.
 
-Reading runs ahead in threads, writing runs behind in one, the net runs in the caller's.
+Reading runs ahead in threads, writing runs behind in one, the net runs in the caller's.  A net on another
+device gets the next windows before this process waits for the last ones and blends them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +43,9 @@ _UNIT = 2**22
 
 class TileModel(Protocol):
     """Anything that gives class probabilities to pixels.
+
+    A model that computes elsewhere may also have a method ``begin``: it takes what a call takes, returns at
+    once, and gives back a function that waits for what a call would return.
 
     Attributes
     ----------
@@ -174,6 +179,7 @@ class _TileRun:
         self._open: dict[Window, _OpenBlock] = {}
         self._failed: list[Region] = []
         self._writes: deque[tuple[Region, Future[None]]] = deque()
+        self._begun: deque[tuple[list[Window], Callable[[], Tensor]]] = deque()
         self._written = 0
         self._model_seconds = 0.0
 
@@ -195,11 +201,12 @@ class _TileRun:
                     if self._reporter.should_stop():
                         raise Stopped(f"stopped after {self._written} blocks; they are kept")
                     read, unreadable, pixels = ahead.popleft().result()
-                    self._predict(read, pixels)
+                    self._begin(read, pixels)
                     for window in unreadable:
                         self._fail(window)
                     done += len(read) + len(unreadable)
                     self._reporter.progress(done, len(windows), "windows", "Predicting")
+                self._collect_predictions(most_pending=0)
             finally:
                 for future in ahead:
                     future.cancel()
@@ -252,13 +259,27 @@ class _TileRun:
             read += run
         return read, unreadable, pixels[: len(read)]
 
-    def _predict(self, windows: list[Window], pixels: Pixels) -> None:
-        """Run the model and blend its probabilities into the open blocks."""
+    def _begin(self, windows: list[Window], pixels: Pixels) -> None:
+        """Give the model windows; blend those that it was given before, or these if it does not begin."""
         if not windows:
             return
-        started = time.perf_counter()
-        probabilities = self._model(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        started, x = time.perf_counter(), torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        begin: Callable[[Tensor], Callable[[], Tensor]] | None = getattr(self._model, "begin", None)
+        self._begun.append((windows, begin(x) if begin else partial(self._model, x)))
         self._model_seconds += time.perf_counter() - started
+        self._collect_predictions(most_pending=1 if begin else 0)
+
+    def _collect_predictions(self, most_pending: int) -> None:
+        """Wait for windows that the model was given, while more than ``most_pending`` batches are there."""
+        while len(self._begun) > most_pending:
+            windows, wait = self._begun.popleft()
+            started = time.perf_counter()
+            probabilities = wait()
+            self._model_seconds += time.perf_counter() - started
+            self._blend_all(windows, probabilities)
+
+    def _blend_all(self, windows: list[Window], probabilities: Tensor) -> None:
+        """Blend probabilities of windows into the open blocks."""
         for window, prediction in zip(windows, probabilities, strict=True):
             weighted = (prediction * (self._grid.weights(*window) * _UNIT)).to(torch.int32)
             origin = self._grid.window(*window)

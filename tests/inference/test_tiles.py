@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from napari_histogan.config import PredictHeatmapConfig
 from napari_histogan.errors import SlideError, SlideUnreadable, Stopped
 from napari_histogan.geometry import Region, Size
+from napari_histogan.inference.net_tiles import NetTiles as GpuTiles
 from napari_histogan.inference.tiles import TilesSummary, run_tiles
 from napari_histogan.inference.window_grid import WindowGrid
+from napari_histogan.models.device import resolve
 from napari_histogan.models.segmenter import fold_batch_norm, pixels_to_input
 from napari_histogan.models.unet import UNet
 from napari_histogan.progress import QuietReporter
@@ -233,3 +237,43 @@ def test_the_windows_over_a_region_are_those_with_a_say_in_it() -> None:
     ):
         expected = [window for window in windows if grid.support(*window).intersects(region)]
         assert list(grid.over(region)) == expected
+
+
+def test_a_model_that_computes_elsewhere_is_given_windows_before_the_last_are_waited_for(
+    tmp_path: Path, reader: SlideReader
+) -> None:
+    class Elsewhere(NetTiles):
+        """Computes when it is waited for, and keeps what happened."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.order: list[str] = []
+
+        def begin(self, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
+            number = sum(each.startswith("begun") for each in self.order)
+            self.order.append(f"begun {number}")
+
+            def wait() -> torch.Tensor:
+                self.order.append(f"waited for {number}")
+                return self(pixels)
+
+            return wait
+
+    model = Elsewhere()
+    summary = run(tmp_path / "elsewhere.zarr", reader, model)
+    run(tmp_path / "here.zarr", reader, NetTiles())
+    np.testing.assert_array_equal(percent(tmp_path / "elsewhere.zarr"), percent(tmp_path / "here.zarr"))
+    assert model.calls == summary.windows
+    assert model.order[:4] == ["begun 0", "begun 1", "waited for 0", "begun 2"]
+    assert model.order[-1] == f"waited for {len(model.order) // 2 - 1}"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_windows_begun_on_a_gpu_come_back_as_they_are_called(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = UNet(3, width=8, depth=2)
+    model = GpuTiles(net, 1.0, resolve(PredictHeatmapConfig(device="cuda", precision="float32")))
+    batches = [torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8) for _ in range(5)]
+    waiting = [model.begin(batch) for batch in batches]
+    for wait, batch in zip(waiting, batches, strict=True):
+        torch.testing.assert_close(wait(), model(batch))
