@@ -41,7 +41,7 @@ from napari_histogan.training.weak_maps import (
     map_one,
 )
 from napari_histogan.training.weak_patches import PatchBuffer, WeakBatch, changed
-from napari_histogan.training.weak_sampling import SlideChooser, by_probability, by_rank
+from napari_histogan.training.weak_sampling import SlideChooser, by_probability, by_rank, told_apart
 from napari_histogan.training.weak_schedule import alpha_at, beta_1_at, eta_at
 from napari_histogan.training.weak_sharing import TimeShare
 
@@ -67,7 +67,8 @@ def train_weakly(
         See :class:`TrainWeaklyConfig`.
     reporter
         Gets the metrics ``loss``, ``learning_rate``, ``staleness_mean`` and ``staleness_most`` (steps between
-        the weights that made a map and now), ``mapper_share`` (of the time), and the events ``map`` (a map
+        the weights that made a map and now), ``told_apart`` (how often a place of a malign slide lies above
+        one of a benign slide on the maps), ``mapper_share`` (of the time), and the events ``map`` (a map
         was swapped in), ``staleness`` (steps by slide), and ``visits`` (slides in the order of their visits).
     map_slide
         Makes the map of a slide; maps lie in ``run_dir/maps``.
@@ -228,6 +229,12 @@ class _WeakRun:
         folder = self._reporter.run_dir / "segmenter"
         config = self._config
         save_segmenter(folder, self._fit.averaged, (BENIGN, MALIGN), config.mpp, config.patch_px)
+        above = told_apart(self._store.counts(False), self._store.counts(True))
+        if above is not None and above <= 0.5:
+            self._reporter.warn(
+                "The net puts malign slides no higher than benign ones, though it learned from them: it says "
+                "nothing, or the opposite of the truth. Train for longer, or with another seed."
+            )
         rows = [self._scored(number) for number in range(len(self._slides))]
         (folder / SCORES_FILE).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         return folder
@@ -256,13 +263,15 @@ class _WeakRun:
             self._tell(loss)
 
     def _weights(self, step: int) -> NDArray[np.float64] | None:
-        """Return how often cells of each percent are drawn at a step; None is evenly."""
-        alpha = alpha_at(self._config, step)
-        if not alpha:
+        """Return how often cells of each percent are drawn at a step; None is evenly.
+
+        As long as the maps do not put malign slides above benign ones, the net chooses nothing.
+        """
+        alpha, benign = alpha_at(self._config, step), self._store.counts(False)
+        above = told_apart(benign, self._store.counts(True))
+        if not alpha or above is None or above <= 0.5:
             return None
-        if self._config.places == "probability":
-            return by_probability(alpha)
-        return by_rank(self._store.benign_counts(), alpha)
+        return by_probability(alpha) if self._config.places == "probability" else by_rank(benign, alpha)
 
     def _map_all(self, numbers: Sequence[int]) -> None:
         """Map slides with the present weights; those that these weights have mapped stay."""
@@ -297,6 +306,9 @@ class _WeakRun:
         if stale:
             ages = list(stale.values())
             figures |= {"staleness_mean": float(np.mean(ages)), "staleness_most": float(max(ages))}
+        above = told_apart(self._store.counts(False), self._store.counts(True))
+        if above is not None:
+            figures["told_apart"] = above
         if self._mapper.is_alive():
             figures["mapper_share"] = self._share.share
         self._reporter.metric(now, **figures)

@@ -129,11 +129,11 @@ class MapStore:
         """Return the step of each slide's latest map, -1 where there is none."""
         return [mapped.step for mapped in self.latest]
 
-    def benign_counts(self) -> NDArray[np.int64]:
-        """Return the area in um2 of each percent on the latest maps of benign slides, ``(256,)``."""
+    def counts(self, malign: bool) -> NDArray[np.int64]:
+        """Return the area in um2 of each percent on the latest maps of one kind of slides, ``(256,)``."""
         found = np.zeros(256, np.int64)
         for slide, mapped in zip(self._slides, list(self.latest), strict=True):
-            if slide.malign is False and not slide.held_out and mapped.places.is_mapped:
+            if slide.malign is malign and not slide.held_out and mapped.places.is_mapped:
                 found += np.rint(mapped.places.counts * (mapped.cell_px * self._mpp) ** 2).astype(np.int64)
         return found
 

@@ -54,6 +54,28 @@ def by_rank(benign: NDArray[np.int64], alpha: float) -> NDArray[np.float64] | No
     return np.asarray(np.maximum(ranks, 0.5 / total) ** alpha)
 
 
+def told_apart(benign: NDArray[np.int64], malign: NDArray[np.int64]) -> float | None:
+    """Return how often a place of a malign slide lies above one of a benign slide; ties count half.
+
+    Slide labels alone tell it.  At 0.5 a net has learned nothing, below it has turned round; malign tissue on
+    a share f of malign slides, told apart perfectly from the rest, makes it 0.5 + f / 2.
+
+    Parameters
+    ----------
+    benign, malign
+        ``(256,)`` number of cells (or their area) of each percent on the maps of benign and malign slides.
+
+    Returns
+    -------
+    float
+        0..1; None if one kind has no map.
+    """
+    if not benign.sum() or not malign.sum():
+        return None
+    ranks = (np.cumsum(benign) - benign / 2) / benign.sum()
+    return float((malign * ranks).sum() / malign.sum())
+
+
 class PlaceSampler:
     """Draws cells of a map; O(n) once, then O(log n) a draw, by weights that may change from draw to draw.
 

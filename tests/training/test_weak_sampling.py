@@ -9,7 +9,13 @@ import pytest
 from scipy import stats
 
 from napari_histogan.errors import TrainingError
-from napari_histogan.training.weak_sampling import PlaceSampler, SlideChooser, by_probability, by_rank
+from napari_histogan.training.weak_sampling import (
+    PlaceSampler,
+    SlideChooser,
+    by_probability,
+    by_rank,
+    told_apart,
+)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
@@ -46,6 +52,18 @@ def test_places_are_drawn_by_their_rank_among_benign_tissue():
 
 def test_without_maps_of_benign_slides_there_are_no_ranks():
     assert by_rank(np.zeros(256, np.int64), 4.0) is None
+
+
+def test_slide_labels_tell_whether_a_net_learned_or_turned_round():
+    rng = np.random.default_rng(7)
+    benign, malign = (
+        rng.choice([10, 11, 12, 80], 3000, p=p) for p in ([0.4, 0.3, 0.3, 0], [0.3, 0.3, 0.2, 0.2])
+    )
+    counted = np.bincount(benign, minlength=256), np.bincount(malign, minlength=256)
+    pairs = np.sign(malign[:, None].astype(int) - benign[None])
+    assert told_apart(*counted) == pytest.approx((pairs.mean() + 1) / 2)
+    assert told_apart(*counted) > 0.5 > told_apart(*counted[::-1])
+    assert told_apart(counted[0], np.zeros(256, np.int64)) is None
 
 
 def test_a_slide_without_a_map_is_drawn_evenly():
