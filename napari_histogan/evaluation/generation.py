@@ -13,6 +13,7 @@ from napari_histogan.errors import ModelError
 from napari_histogan.metrics import frechet_distance, kernel_distance, sliced_wasserstein
 from napari_histogan.models.inception import Inception
 from napari_histogan.models.noise import noise_maps
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.slides.patches import PatchSource
 
@@ -120,5 +121,4 @@ def _samples(
         z = torch.randn(n, generator.spec.z_dim, generator=chance).to(device)
         noise = noise_maps(generator.spec, range(first, first + n), device)
         images = generator.synthesis(generator.mapping(z, truncation_psi=truncation), noise=noise)
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        yield pixels.permute(0, 2, 3, 1).cpu().numpy()
+        yield as_bytes(images).permute(0, 2, 3, 1).cpu().numpy()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from napari_histogan.models.device import Compute
-from napari_histogan.models.picture_nets import PictureNets, as_bytes, combine
+from napari_histogan.models.picture_bytes import as_bytes
+from napari_histogan.models.picture_nets import PictureNets, combine
 from napari_histogan.models.pixel_classifier import PixelClassifier, PixelPredictor, Prediction
 from napari_histogan.models.segmenter import SegmenterNet
 from napari_histogan.models.stylegan2 import FeatureMap

@@ -43,6 +43,7 @@ from napari_histogan.config import SampleImagesConfig
 from napari_histogan.errors import ModelError, Stopped, StorageError
 from napari_histogan.models.device import resolve
 from napari_histogan.models.noise import maps_of_rows, noise_maps, noise_rows
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.stylegan2 import Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.stored_arrays import StoredGroup
@@ -148,8 +149,7 @@ def styles(generator: Generator, z: NDArray[np.float32], truncation: float, devi
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
     """Turn pictures (n, 3, R, R), nominally -1 to 1, into (n, R, R, 3) uint8: round((x + 1) 127.5)."""
-    scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return as_bytes(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 @torch.inference_mode()

@@ -84,11 +84,6 @@ class PictureNets:
         return each.mean(dim=0), entropy_of(each, dim=1).mean(dim=0)
 
 
-def as_bytes(pictures: Tensor) -> Tensor:
-    """Round a generator's pictures, nominally -1 to 1, to uint8 of the same shape."""
-    return pictures.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
 def save_picture_nets(folder: Path, nets: Sequence[SegmenterNet]) -> None:
     """Write nets for :func:`load_picture_nets`; their classes are the classifier's."""
     for number, net in enumerate(nets):

@@ -83,7 +83,7 @@ def judge_images(
     """
     painted = samples.masks.any(axis=(1, 2))
     judges = np.where(split.tests, True, split.validates)
-    chosen: NDArray[np.bool_] = judges.any(axis=0) & painted
+    chosen = np.logical_and(judges.any(axis=0), painted)
     found: tuple[dict[int, NDArray[np.int64]], ...] = ({}, {})
     classes = classifier.spec.num_classes
     parts = generator, samples, judges, chosen, classifier, compute, reporter, cache

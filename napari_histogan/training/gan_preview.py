@@ -12,6 +12,7 @@ from PIL import Image
 from napari_histogan.metrics import frechet_distance, kernel_distance, sliced_wasserstein
 from napari_histogan.models.inception import load_inception
 from napari_histogan.models.noise import noise_maps
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.patches import PatchSource
@@ -105,7 +106,7 @@ class GanPreview:
             z = self._z[first : first + self._batch].to(device)
             noise = noise_maps(self._average.spec, range(first, first + len(z)), device)
             images = self._average.synthesis(self._average.mapping(z), noise=noise, dtype=self._dtype)
-            parts.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+            parts.append(as_bytes(images))
         return torch.cat(parts).permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -26,7 +26,7 @@ from napari_histogan.models.hypercolumns import (
     select_blocks,
 )
 from napari_histogan.models.noise import maps_of_rows, noise_maps, row_length
-from napari_histogan.models.picture_nets import as_bytes
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.stylegan2 import FeatureMap, Generator, GeneratorSpec
 from napari_histogan.progress import Reporter
 

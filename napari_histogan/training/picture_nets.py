@@ -159,7 +159,7 @@ def _judge(
     nets = [load_segmenter(done / str(number) / "segmenter")[0] for number in range(len(learns))]
     painted = samples.masks.any(axis=(1, 2))
     judges = np.where(split.tests, True, split.validates)
-    both: NDArray[np.bool_] = judges.any(axis=0) & ~learns.all(axis=0) & painted
+    both = np.logical_and(judges.any(axis=0) & ~learns.all(axis=0), painted)
     k = classifier.spec.num_classes
     alone, together = np.zeros((2, k + 1, k + 1), np.int64)
     parts = generator, samples, judges, both, classifier, compute, reporter

@@ -23,6 +23,7 @@ from napari_histogan.labels.centers import Centers, Places
 from napari_histogan.models.device import resolve_for_training
 from napari_histogan.models.patch_gan import PatchClassifier, PatchNetShape
 from napari_histogan.models.patch_gan_file import PatchClassifierInfo, save_patch_classifier
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.segmenter import pixels_to_input
 from napari_histogan.progress import Reporter
 from napari_histogan.slides.channels import Preparation
@@ -231,10 +232,10 @@ def _show(state: PatchGanState, labels: PatchLabels, show_map: ShowMap | None, r
     folder = reporter.run_dir / "previews"
     folder.mkdir(parents=True, exist_ok=True)
     if state.generator is not None:
-        painted = ((state.samples(_SHOWN_SIDE**2 // 2) + 1) * 127.5).clamp(0, 255).round()
+        painted = as_bytes(state.samples(_SHOWN_SIDE**2 // 2))
         centers = labels.centers.places
         spread = np.linspace(0, len(centers) - 1, _SHOWN_SIDE**2 // 2).round().astype(np.int64)
-        both = [painted.to(torch.uint8).cpu().numpy(), labels.views.gather(centers[spread])]
+        both = [painted.cpu().numpy(), labels.views.gather(centers[spread])]
         path = folder / f"samples-{state.step:06d}.png"
         Image.fromarray(_sheet(np.concatenate(both))).save(path)
         reporter.preview("samples", path)

@@ -16,10 +16,10 @@ from napari_histogan.errors import Stopped
 from napari_histogan.inference.synthetic_dataset import synthesize_dataset
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
+from napari_histogan.models.picture_bytes import as_bytes
 from napari_histogan.models.picture_nets import (
     PictureNets,
     PictureOpinion,
-    as_bytes,
     combine,
     entropy_of,
     load_picture_nets,
