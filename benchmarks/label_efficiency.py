@@ -114,7 +114,7 @@ def main() -> None:
         if options.glomeruli:
             real = read_glomeruli(options.glomeruli)
         if real is not None:
-            steps = 300 if options.quick else 1500
+            steps = 300 if options.quick and not options.glomeruli else 1500
             project, config = oracle_project(Path(folder), options.generator, real, steps)
             if options.glomeruli:
                 config = config.model_copy(update={"control_plus": GLOMERULI_PATCHES})
