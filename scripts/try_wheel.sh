@@ -19,7 +19,7 @@ mkdir -p "$HOME"
 cd "$HOME"
 
 "$python" -m venv "$work/plain"
-"$work/plain/bin/python" -m pip install --quiet -c "$root/constraints.txt" torch "$wheel"
+"$work/plain/bin/python" -m pip install --quiet --no-compile -c "$root/constraints.txt" torch "$wheel"
 if "$work/plain/bin/python" -c "import qtpy" 2>/dev/null; then echo "Qt came along" >&2; exit 1; fi
 "$work/plain/bin/histogan" --version
 "$work/plain/bin/histogan" new first --classes "epidermis,dermis"
@@ -32,7 +32,7 @@ case $data in "$root"*) echo "the checkout was used, not the wheel" >&2; exit 1;
 echo "without Qt: works"
 
 "$python" -m venv "$work/full"
-"$work/full/bin/python" -m pip install --quiet -c "$root/constraints.txt" torch "$wheel[all]"
+"$work/full/bin/python" -m pip install --quiet --no-compile -c "$root/constraints.txt" torch "$wheel[all]"
 "$work/full/bin/python" -m npe2 validate napari-histogan
 QT_QPA_PLATFORM=offscreen "$work/full/bin/python" -c "
 import napari_histogan.widgets.dock, sys
