@@ -14,7 +14,6 @@ from napari_histogan.errors import (
     ArtifactMissing,
     ConfigError,
     HistoganError,
-    JobError,
     LabelError,
     SlideError,
 )
@@ -228,5 +227,5 @@ def _failed_slides(failed: dict[str, HistoganError], count: int) -> SlideError:
     return SlideError(
         f"{len(failed)} of {count} slides failed: {'; '.join([*listed[:_MOST_LISTED], *more])}",
         "slides that can be read, and suit the net",
-        "; ".join([*remedies, "the other heatmaps are made; resume to do these"]),
+        "; ".join([*remedies, "the other heatmaps are made: resume, or run over these slides alone"]),
     )
