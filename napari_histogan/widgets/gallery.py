@@ -129,7 +129,8 @@ class GalleryDock(SessionView):
 
     def _make_filters(self) -> QFlowLayout:
         row = QFlowLayout()
-        row.setSpacing(_ROW_GAP)
+        row.setHorizontalSpacing(_ROW_GAP)
+        row.setVerticalSpacing(_ROW_GAP)
         self.filters = QButtonGroup(self)
         for number, (name, text, tip) in enumerate(_FILTERS):
             button = QPushButton(text)

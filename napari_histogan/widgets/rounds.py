@@ -82,7 +82,10 @@ def _judged_on(said: Mapping[str, Any]) -> str:
 
 
 def compared_maps(project: Project) -> tuple[Artifact, Artifact] | None:
-    """Return the maps of one slide before and after the newest round; None without a round."""
+    """Return the maps of one slide before and after the newest round; None without a round.
+
+    Before is the net that the round's net began with, or the one whose map was made last.
+    """
     nets = {a.id: a for a in project.artifacts("segmenter")}
     maps = [(a, _net_of(a)) for a in project.artifacts("heatmap")]
     for after, net in reversed(maps):
@@ -91,9 +94,13 @@ def compared_maps(project: Project) -> tuple[Artifact, Artifact] | None:
             continue
         slide = after.summary.get("slide")
         older = [
-            a for a, n in maps if a.number < after.number and n != net and a.summary.get("slide") == slide
+            (a, n)
+            for a, n in maps
+            if a.number < after.number and n != net and a.summary.get("slide") == slide
         ]
-        return (older[-1], after) if older else None
+        begun_with = {p.id for p in known.parents if p.id.startswith("segmenters/")}
+        before = [a for a, n in older if n in begun_with] or [a for a, _ in older]
+        return (before[-1], after) if before else None
     return None
 
 
