@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF, QResizeEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
+
+from napari_histogan.widgets.painters import painter_on
 
 LINE_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
 """Colors of the lines in their order; told apart by color-blind eyes."""
@@ -18,7 +20,7 @@ MAX_POINTS = 4000
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 20, 18
 _MARK, _GAP = 17, 10
 """Width of a line's mark in the legend, and the room after its words."""
-_PLOT_PX = 70
+_PLOT_PX = 56
 
 
 class CurveWidget(QWidget):
@@ -58,30 +60,52 @@ class CurveWidget(QWidget):
         """Append a point; call :meth:`update` is done by Qt when it has time."""
         if not (math.isfinite(step) and math.isfinite(value)):
             return
+        is_new = name not in self._lines
         line = self._lines.setdefault(name, [])
         line.append((step, value))
         if len(line) > MAX_POINTS:
             half = len(line) // 2
             line[:half] = line[:half:2]
+        if is_new:
+            self._fit()
         self.update()
 
     def show_only(self, names: Sequence[str] | None) -> None:
         """Draw only some lines; None draws all."""
         self._shown = None if names is None else tuple(names)
+        self._fit()
         self.update()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Find room for the legend, whose rows follow from the width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _seen(self) -> dict[str, list[tuple[float, float]]]:
+        """Return the lines that are drawn."""
+        return {n: p for n, p in self._lines.items() if p and (self._shown is None or n in self._shown)}
+
+    def _top(self) -> float:
+        """Return where the chart begins, below the legend."""
+        return max([float(_TOP), *(box.bottom() + 3 for box in self.legend(_words(self._seen())))])
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(round(self._top() + _PLOT_PX + _BOTTOM))
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Draw frame, grid, lines, and legend."""
-        painter = QPainter(self)
+        with painter_on(self) as painter:
+            self._draw(painter)
+
+    def _draw(self, painter: QPainter) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         text = self.palette().text().color()
-        lines = {n: p for n, p in self._lines.items() if p and (self._shown is None or n in self._shown)}
-        legend = self.legend([f"{name} {points[-1][1]:.3g}" for name, points in lines.items()])
-        top = max([_TOP, *(box.bottom() + 3 for box in legend)])
+        lines = self._seen()
+        texts = _words(lines)
+        legend, top = self.legend(texts), self._top()
         area = QRectF(
             _LEFT, top, max(1, self.width() - _LEFT - _RIGHT), max(1, self.height() - top - _BOTTOM)
         )
-        self.setMinimumHeight(round(_PLOT_PX + top))
         faint = QColor(text)
         faint.setAlpha(60)
         painter.setPen(QPen(faint, 1))
@@ -92,7 +116,7 @@ class CurveWidget(QWidget):
             return
         bounds = _bounds(list(lines.values()))
         self._draw_axis(painter, area, bounds, text, faint)
-        for number, (name, points) in enumerate(lines.items()):
+        for number, points in enumerate(lines.values()):
             color = QColor(LINE_COLORS[number % len(LINE_COLORS)])
             painter.setPen(QPen(color, 1.6))
             painter.drawPolyline(_polygon(points, area, bounds))
@@ -102,7 +126,7 @@ class CurveWidget(QWidget):
             painter.drawText(
                 box.adjusted(_MARK, 0, 0, 0),
                 Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter,
-                f"{name} {points[-1][1]:.3g}",
+                texts[number],
             )
 
     def _draw_axis(
@@ -137,6 +161,11 @@ class CurveWidget(QWidget):
             boxes.append(QRectF(x, y, width, metrics.height()))
             x += width
         return boxes
+
+
+def _words(lines: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
+    """Return each line's name and last value."""
+    return [f"{name} {points[-1][1]:.3g}" for name, points in lines.items()]
 
 
 def _bounds(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float, float, float]:
