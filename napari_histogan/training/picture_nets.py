@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from napari_histogan import metrics
 from napari_histogan.config import TrainPixelClassifierConfig, TrainSegmenterConfig
+from napari_histogan.errors import CheckpointError
 from napari_histogan.labels.classes import ClassTable
 from napari_histogan.models.device import Compute
 from napari_histogan.models.picture_nets import PICTURE_NETS, PictureNets, combine
 from napari_histogan.models.pixel_classifier import PixelClassifier
-from napari_histogan.models.segmenter import load_segmenter
+from napari_histogan.models.segmenter import load_segmenter, load_segmenter_info
 from napari_histogan.models.stylegan2 import Generator
 from napari_histogan.progress import PartReporter, Reporter
 
@@ -92,7 +93,7 @@ def train_picture_nets(
     pictures = rebuilt_pictures(generator, samples, compute.device)
     for number, mine in enumerate(learns):
         part = PartReporter(reporter, done / str(number), number, len(learns), "Picture nets")
-        if not (part.run_dir / "segmenter" / "segmenter.json").exists():
+        if not _finished(part.run_dir / "segmenter"):
             chosen = np.flatnonzero(mine & painted)
             pairs = _cut(pictures[chosen], samples.masks[chosen])
             train_segmenter([pairs], classes.num_classes, _net_config(config, number), part, None, classes)
@@ -113,6 +114,15 @@ def _forget_other_data(done: Path, samples: PaintedSamples, learns: NDArray[np.b
         shutil.rmtree(done, ignore_errors=True)
         done.mkdir(parents=True)
         mark.write_text(digest, encoding="utf-8")
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a net was written to its end; its JSON file is written last."""
+    try:
+        load_segmenter_info(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _net_config(config: TrainPixelClassifierConfig, number: int) -> TrainSegmenterConfig:

@@ -159,7 +159,7 @@ def stage_cases(home: Path) -> dict[str, c.StageConfig]:
         c.SampleImagesConfig(count=40, threads=1),
         c.InvertPatchesConfig(count=2, drawn=3, steps=4, candidates=4, threads=1),
         c.MixSamplesConfig(samples=SAMPLES, first=0, second=1, threads=1),
-        c.TrainPixelClassifierConfig(members=2, epochs=4, threads=1),
+        c.TrainPixelClassifierConfig(members=2, epochs=4, picture_nets=2, picture_steps=2, threads=1),
         c.SynthesizeDatasetConfig(count=48, batch=8, shard=16, threads=1),
         c.TrainSegmenterConfig(validate_every=2, **tiny),
         c.ImportBlockLabelsConfig(path=home / "blocks.csv", slide="m1", block_um=16.0),
