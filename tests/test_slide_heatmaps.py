@@ -25,6 +25,7 @@ from napari_histogan.models.segmenter import save_segmenter
 from napari_histogan.models.unet import UNet
 from napari_histogan.pipeline import STAGE_FUNCTIONS, predict_heatmap
 from napari_histogan.progress import QuietReporter
+from napari_histogan.project.reads import what_it_reads
 from napari_histogan.project.runs import read_status
 from napari_histogan.project.slide_list import SlideEntry, find_several
 from napari_histogan.project.store import Project
@@ -187,6 +188,13 @@ def torn_entries(project: Project) -> list[SlideEntry]:
             with open_slide(entry.path, entry.mpp) as slide:
                 found.append(replace(entry, fingerprint=slide.fingerprint()))
     return found
+
+
+def test_a_dry_run_names_every_slide(project: Project) -> None:
+    read = what_it_reads(project, HERE.model_copy(update={"slide": "b,a*"}))
+    assert [line.split()[1] for line in read if line.startswith("slide ")] == ["a1", "a2", "b"]
+    with pytest.raises(SlideNotFound, match="no slide 'c'"):
+        what_it_reads(project, HERE.model_copy(update={"slide": "a*,c"}))
 
 
 def test_a_stopped_run_goes_on_with_the_slides_that_are_missing(project: Project) -> None:

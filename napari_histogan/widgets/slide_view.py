@@ -250,11 +250,17 @@ class SlideView(QObject):
     def _on_job_event(self, number: int, event: dict[str, Any]) -> None:
         """Follow the map that a job writes into its run folder over the shown slide."""
         record = self._session.jobs.records[number]
-        if event.get("kind") != "block" or self.entry is None or record.status.stage not in _MAKES_MAPS:
+        if self.entry is None or record.status.stage not in _MAKES_MAPS:
+            return
+        if event.get("kind") == "heatmap" and event.get("slide") == self.entry.name:
+            self._open_newest()  # of one of several slides; the job goes on
+        named = str(event.get("part", ""))  # which of several slides
+        if event.get("kind") != "block" or named not in ("", self.entry.name):
             return
         if number != self._growing:
-            store = record.run_dir / HEATMAP_STORE
-            wanted = getattr(record.job.config(), "slide", "") or self._session.require().slide("").name
+            store = record.run_dir / str(event.get("map", HEATMAP_STORE))
+            wanted = named or getattr(record.job.config(), "slide", "")
+            wanted = wanted or self._session.require().slide("").name
             if wanted != self.entry.name or not store.is_dir():
                 return  # another slide, or the job is done already and its map is a result
             try:
@@ -285,8 +291,11 @@ class SlideView(QObject):
         if record.status.stage not in _MAKES_MAPS or self.entry is None:
             return
         if record.status.state == "done":
-            newest = self.heatmaps()
-            if newest:
-                self.open_heatmap(newest[-1])
+            self._open_newest()
         elif number == self._growing:
             self._growing = -1
+
+    def _open_newest(self) -> None:
+        newest = self.heatmaps()
+        if newest:
+            self.open_heatmap(newest[-1])

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 
 from napari_histogan.geometry import Region
 from napari_histogan.widgets.layer_data import HEATMAP_STORE
@@ -76,3 +78,30 @@ def test_missing_slide_is_told_in_words(opened):
     assert not opened.dock.slides.open(entry.name)
     assert "gone.svs" in opened.errors()[-1]
     assert opened.dock.message_bar.isVisible()
+
+
+@pytest.mark.timeout(180)
+def test_all_slides_get_a_map_by_one_click_and_the_shown_one_grows(opened, tmp_path):
+    session, view, panel = opened.session, opened.session.slide_view, opened.dock.slides
+    first = session.project.slides()[0]
+    opened.dock.show_tab("slides")
+    assert not panel.all_slides.isVisible()  # there is one slide only
+    copy = tmp_path / f"second{first.path.suffix}"
+    copy.write_bytes(first.path.read_bytes())
+    assert panel.add([copy], first.mpp)
+    opened.until(lambda: len(session.project.slides()) == 2 and panel.all_slides.isVisible(), 60)
+    panel.list.setCurrentRow(1)
+    assert panel.open("second")
+    box = panel.all_slides
+    QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+    assert panel.all_slides.isChecked()
+    grown = []
+    view.heatmap_opened.connect(grown.append)
+    QTest.mouseClick(panel.run_button, Qt.MouseButton.LeftButton)
+    opened.until(lambda: len(session.project.artifacts("heatmap")) == 3, 90)
+    opened.until(lambda: view.heatmap is not None, 30)
+    made = session.project.artifacts("heatmap")[1:]
+    assert {str(artifact.summary["slide"]) for artifact in made} == {first.name, "second"}
+    assert view.heatmap.summary["slide"] == "second"
+    assert grown[0] == ""  # it was shown before it was whole
+    assert opened.errors() == []
