@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QIcon, QPixmap
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -15,8 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QInputDialog,
     QLabel,
-    QListWidget,
-    QListWidgetItem,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -27,16 +24,15 @@ from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
 from napari_histogan.errors import HistoganError
 from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.slide_list import ALL
-from napari_histogan.project.store import Project
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
 from napari_histogan.widgets.file_drop import FileDropView
-from napari_histogan.widgets.pictures import mark_with, swatch
+from napari_histogan.widgets.pictures import swatch
 from napari_histogan.widgets.review_box import ReviewBox
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import keep_low
+from napari_histogan.widgets.slide_list import SlideList
 from napari_histogan.widgets.stage_forms import last_values
 
-_ICON = QSize(72, 56)
 _LIST_PX = 74
 
 
@@ -49,8 +45,7 @@ class SlidesPanel(FileDropView):
         super().__init__(parent)
         self.words = QLabel("Drop slides here, or add them.")
         self.words.setWordWrap(True)
-        self.list = QListWidget()
-        self.list.setIconSize(_ICON)
+        self.list = SlideList()
         keep_low(self.list, _LIST_PX)
         self.list.setToolTip(
             "Enter or a double click opens a slide; the two squares are the colors of its stains"
@@ -117,6 +112,7 @@ class SlidesPanel(FileDropView):
         layout = QVBoxLayout(body)
         layout.setContentsMargins(4, 6, 4, 4)
         layout.addWidget(self.words)
+        layout.addWidget(self.list.filter)
         layout.addWidget(self.list, 1)
         layout.addLayout(row)
         layout.addLayout(_in_a_row(self.run_button, self.all_slides))
@@ -276,26 +272,8 @@ class SlidesPanel(FileDropView):
         session = self.session
         if session is None or session.project is None:
             return
-        self.list.clear()
-        for entry in session.project.slides():
-            missing = "" if entry.path.exists() else "\nfile is missing"
-            text = (
-                f"{entry.name}\n{entry.size.width} x {entry.size.height} px, {entry.mpp:.3g} um/px{missing}"
-            )
-            item = QListWidgetItem(text)
-            item.setData(Qt.ItemDataRole.UserRole, entry.name)
-            stains = [str(color) for color in (entry.stain or {}).get("colors", [])]
-            item.setToolTip(f"{entry.path}\nStains: {' and '.join(stains) or 'not known'}")
-            thumbnail = _thumbnail(session.project, entry.name)
-            if thumbnail is not None:
-                pixmap = QPixmap(str(thumbnail)).scaled(_ICON * 2, Qt.AspectRatioMode.KeepAspectRatio)
-                mark_with(pixmap, stains)
-                icon = QIcon(pixmap)
-                icon.addPixmap(pixmap, QIcon.Mode.Selected)  # without a tint
-                item.setIcon(icon)
-            self.list.addItem(item)
-        if self.list.count():
-            self.list.setCurrentRow(0)
+        folders = [artifact.path for artifact in session.project.artifacts("slides")]
+        self.list.show_slides(session.project.slides(), folders)
         self._fill_classes()
         self._tell()
 
@@ -374,9 +352,3 @@ def _percent_slider(value: int, tip: str) -> QLabeledSlider:
     slider.setValue(value)
     slider.setToolTip(tip)
     return slider
-
-
-def _thumbnail(project: Project, name: str) -> Path | None:
-    """Return the newest thumbnail of a slide."""
-    found = [path for a in project.artifacts("slides") if (path := a.path / f"{name}.png").is_file()]
-    return found[-1] if found else None

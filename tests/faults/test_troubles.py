@@ -42,11 +42,11 @@ def test_a_disk_that_fills_up_costs_nothing_but_time(tiny_project_copy: Project,
     disk, root = tmp_path / "disk", tmp_path / "disk" / "project"
     disk.mkdir()
     done = in_own_mounts(
-        f"mount -t tmpfs -o size={size + (5 << 20)} disk {disk}; cp -r {tiny_project_copy.root} {root}\n"
-        f"! {HISTOGAN} synthesize-dataset {root} --count 2500 --threads 1 2> {tmp_path}/said >&2\n"
+        f"mount -t tmpfs -o size={size + (2 << 20)} disk {disk}; cp -r {tiny_project_copy.root} {root}\n"
+        f"! {HISTOGAN} synthesize-dataset {root} --count 1000 --threads 1 2> {tmp_path}/said >&2\n"
         f"cat {tmp_path}/said >&2; grep -qE 'free some space|disk is full' {tmp_path}/said\n"
         f"{HISTOGAN} verify {root} | tail -1\n"
-        f"mount -o remount,size={size + (40 << 20)} {disk}\n"
+        f"mount -o remount,size={size + (20 << 20)} {disk}\n"
         f"{HISTOGAN} resume {root} | tail -1\n"
         f"{HISTOGAN} verify {root} | tail -1\n"
         f"find {root} -name '*.tmp-*' -o -name '*.partial' | wc -l\n"
