@@ -235,12 +235,14 @@ BESIDE: Mapping[str, tuple[Beside, ...]] = {
     ),
     "slide_inference": (
         Beside(
-            "windows of a slide a second",
-            "ours, windows/s",
-            r"OpenSlide loop(, .*)?, windows/s",
+            "megapixels of a slide a second",
+            "ours, megapixels/s",
+            r"OpenSlide loop(, .*)?, megapixels/s",
             "a loop over OpenSlide",
         ),
-        Beside("windows of a slide a second", "ours, windows/s", r"MONAI(, .*)?, windows/s", "MONAI"),
+        Beside(
+            "megapixels of a slide a second", "ours, megapixels/s", r"MONAI(, .*)?, megapixels/s", "MONAI"
+        ),
     ),
     "live_prediction": (
         Beside(
