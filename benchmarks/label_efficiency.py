@@ -107,6 +107,8 @@ def main() -> None:
     parser.add_argument("--glomeruli", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the stage's report")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=300, help="of each net, with --quick")
+    parser.add_argument("--oracle-steps", type=int, default=1500, help="of the net that stands for a person")
     options = parser.parse_args()
     print(f"{machine()}; {options.threads} threads", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,15 +116,14 @@ def main() -> None:
         if options.glomeruli:
             real = read_glomeruli(options.glomeruli)
         if real is not None:
-            steps = 300 if options.quick and not options.glomeruli else 1500
-            project, config = oracle_project(Path(folder), options.generator, real, steps)
+            project, config = oracle_project(Path(folder), options.generator, real, options.oracle_steps)
             if options.glomeruli:
                 config = config.model_copy(update={"control_plus": GLOMERULI_PATCHES})
         else:
             project, config = demo_project(Path(folder))
         small: dict[str, int] = {"threads": options.threads}
         if options.quick:
-            small |= {"pairs": 1000, "steps": 300}
+            small |= {"pairs": 1000, "steps": options.steps}
         if options.smoke:
             small |= {
                 "painted": 4,
