@@ -379,6 +379,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sides", type=int, nargs="*", default=[])
     parser.add_argument("--models", nargs="*", default=[])
+    parser.add_argument("--vary", choices=MODELS, default="intra", help="the model of --more")
     parser.add_argument("--labels", nargs="*", choices=KINDS, default=[*KINDS])
     parser.add_argument("--scorer-steps", type=int, default=300, help="of each of the two scorers")
     parser.add_argument("--more", action="store_true", help="also calibrated blocks, errors, and matchings")
@@ -401,7 +402,7 @@ def main() -> None:
             study = Study(train, test, side, kind, given)
             found = study.compare(seeds, models)
             if given.more:
-                found |= vary(study, seeds)
+                found |= vary(study, seeds, given.vary)
             gains |= {f"{name} {kind} {side}": gain for name, gain in gained(found).items()}
             study.compared(models)
             figures |= {f"{name} {kind} {side}": value for name, value in found.items()}
@@ -424,8 +425,8 @@ def gained(found: dict[str, float]) -> dict[str, float]:
     }
 
 
-def vary(study: Study, seeds: int) -> dict[str, float]:
-    """Measure intra+inter with fewer and more calibrated blocks, wrong means, and other matchings."""
+def vary(study: Study, seeds: int, model: str) -> dict[str, float]:
+    """Measure a model with fewer and more calibrated blocks, wrong means, and other matchings."""
     found = {}
     ways: dict[str, dict[str, Any]] = {
         **{f"{count or 'all'} blocks a bin": {"count": count} for count in (3, 6, None)},
@@ -444,7 +445,7 @@ def vary(study: Study, seeds: int) -> dict[str, float]:
         },
     }
     for name, changes in ways.items():
-        maps = partial(study.by_counts, "intra+inter", **changes)
+        maps = partial(study.by_counts, model, **changes)
         given = {key: value for key, value in changes.items() if key in ("count", "shift")}
         each = study.measure_net(name, seeds, maps, **given)
         found |= {f"{key} {study.side}": value for key, value in each.items()}

@@ -84,6 +84,13 @@ class TrainSuperResolutionConfig(StageConfig):
         "How predicted and expected counts are compared; auto: overlap for intra, kl for the others. One "
         "block's count hardly varies, so kl, which asks for the spread of many, drives intra to 50 %.",
     )
+    warm_up: float = more(
+        0.0,
+        "Share of the steps, at first, in which each block's count is compared (intra, by overlap), whatever "
+        "the model is: a step tells a share of each block then, and a mean and spread of each group later.",
+        ge=0,
+        le=1,
+    )
     calibration: Path | None = basic(
         None,
         "CSV with the classes' shares by label value (label,class,mean,sd, or a row for each estimated "

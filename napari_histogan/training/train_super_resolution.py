@@ -36,7 +36,15 @@ from napari_histogan.progress import Reporter
 from napari_histogan.training.augment import AugmentStrength, augment
 from napari_histogan.training.block_sources import BlockSource, GroupSampler, UInt8
 from napari_histogan.training.checkpoint import CheckpointStore
-from napari_histogan.training.count_losses import Moments, block_moments, count_loss, group_moments, mismatch
+from napari_histogan.training.count_losses import (
+    CountModel,
+    Matching,
+    Moments,
+    block_moments,
+    count_loss,
+    group_moments,
+    mismatch,
+)
 from napari_histogan.training.segmenter_state import move_average, one_cycle
 from napari_histogan.training.train_segmenter import laid_together
 
@@ -159,6 +167,12 @@ class _State:
         eta, rho = (torch.from_numpy(a[values]).float() for a in (self.table.eta, self.table.rho))
         return eta.to(self.compute.device), rho.to(self.compute.device)
 
+    def way(self) -> tuple[CountModel, Matching]:
+        """Return whose counts are compared at the present step, and how."""
+        if self.step < self.config.warm_up * self.config.steps:
+            return "intra", "overlap"
+        return self.config.model, self.config.comparison
+
     def take_step(self, pixels: Tensor, values: NDArray[np.int64], source: BlockSource) -> float:
         """Make one step with groups of blocks; returns the loss."""
         self.net.train()
@@ -169,7 +183,7 @@ class _State:
             logits = _in_fours(self.net, pixels, len(values)) if laid else self.net(pixels)
         logits = _inside(logits, source)
         grouped = logits.reshape(len(values), -1, *logits.shape[1:])
-        loss = count_loss(grouped, *self.statistics(values), self.config.model, self.config.comparison)
+        loss = count_loss(grouped, *self.statistics(values), *self.way())
         self.optimizer.zero_grad()
         backward(loss)
         size = float(torch.nn.utils.clip_grad_norm_(self.net.parameters(), _MOST_GRADIENT))

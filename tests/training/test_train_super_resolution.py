@@ -150,6 +150,21 @@ def test_the_paper_s_settings_train(tmp_path):
         assert predicted_discs(folder, source.images[:2]).shape == (2, SIDE, SIDE)
 
 
+def test_blocks_are_compared_one_by_one_while_it_warms_up(tmp_path):
+    source, table = blocks(60)
+
+    def weights(name: str, **given) -> dict[str, torch.Tensor]:
+        config = TrainSuperResolutionConfig(steps=4, **TINY, **given)
+        train_super_resolution(source, table, config, QuietReporter(tmp_path / name))
+        return CheckpointStore(tmp_path / name / "checkpoints").load_latest().state["net"]
+
+    intra, warming = weights("intra", model="intra"), weights("warming", model="inter", warm_up=1.0)
+    assert all(torch.equal(warming[name], value) for name, value in intra.items())
+    turned, inter = weights("turned", model="inter", warm_up=0.5), weights("inter", model="inter")
+    for other in (intra, inter):
+        assert not torch.equal(turned["head.weight"], other["head.weight"])
+
+
 def test_blocks_that_a_net_sees_two_by_two_come_back_in_their_order():
     """A net that looks at single pixels says the same of blocks laid together as of blocks alone."""
     net = torch.nn.Conv2d(3, 4, 1)
