@@ -4,6 +4,7 @@
 #   make minimum  run them with the lowest allowed versions of libraries, in an environment of their own
 #   make hostile 10,000 damaged files for every reader (about an hour)
 #   make faults   50 kills, stops, and full disks for every stage (about two hours)
+#   make quits    napari opened and closed 20 times: nothing may be left (about ten minutes)
 #   make lint     ruff, mypy, import contracts, budgets
 #   make docs     the documentation site, in site/, after links and spelling were checked
 #   make check-docs   runs each command of the pages (about half an hour)
@@ -15,7 +16,7 @@ BIN    := $(VENV)/bin
 PINS   := -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test minimum hostile faults docs check-docs benchmarks lint format system-libraries clean
+.PHONY: demo test minimum hostile faults quits docs check-docs benchmarks lint format system-libraries clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -51,6 +52,9 @@ hostile: $(VENV)/.installed-test
 
 faults: $(VENV)/.installed-test
 	$(BIN)/python tests/faults/campaign.py --fault kill stop full clock
+
+quits: $(VENV)/.installed-test system-libraries
+	HISTOGAN_ROUNDS=20 $(BIN)/python -m pytest --timeout=0 tests/story/test_quitting.py
 
 # The site, in site/; warnings are errors, and nothing is fetched.
 docs: $(VENV)/.installed-test

@@ -1,6 +1,6 @@
 """Started and quit again and again: nothing is left of the window, its threads, processes, files, folders.
 
-Five rounds by default; HISTOGAN_ROUNDS=20 plays twenty.
+Five rounds by default; ``make quits`` plays twenty.
 """
 
 from __future__ import annotations
