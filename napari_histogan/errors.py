@@ -148,6 +148,10 @@ class JobError(HistoganError, RuntimeError):
     """A background job could not be started, reached, or finished."""
 
 
+class DisplayError(HistoganError, RuntimeError):
+    """The display cannot show what was asked for."""
+
+
 class Stopped(Exception):
     """A person asked the stage to stop; its state was saved and it can resume."""
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QSizePolicy, QVBoxLay
 from superqt import QLabeledSlider
 
 from napari_histogan.labels.beta import bernoulli_loss, beta_1_for, theta_0_for, toy_loss
+from napari_histogan.widgets.painters import painter_on
 
 MALIGN_COLOR, BENIGN_COLOR, OPTIMUM_COLOR = "#d55e00", "#56b4e9", "#e5604d"
 GAMMA, THETA = 33, 5
@@ -78,7 +79,10 @@ class BetaChart(QWidget):
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Draw both charts."""
-        painter = QPainter(self)
+        with painter_on(self) as painter:
+            self._draw(painter)
+
+    def _draw(self, painter: QPainter) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         width = (self.width() - _LEFT - _GAP - 6) / 2
         height = self.height() - _TOP - _BOTTOM

@@ -14,6 +14,7 @@ from napari_histogan.labels.block_labels import BlockLabels
 from napari_histogan.labels.classes import PALETTE
 from napari_histogan.slides.zarr_pyramid import PyramidReader
 from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.kept_layers import KeptLayer, change, show_of
 from napari_histogan.widgets.session import Session
 
 MOST_PX = 2048
@@ -41,6 +42,11 @@ class BlockView(QObject):
         self.frame: Any = None
         self.mask: Any = None
         self.second: Any = None
+        self._kept = {
+            "blocks": KeptLayer(lambda: session.viewer, "labels", opacity=0.45),
+            "mask": KeptLayer(lambda: session.viewer, "labels", opacity=0.55),
+            "second": KeptLayer(lambda: session.viewer, "picture", multiscale=True, name="Slide again"),
+        }
         self.beside = False
         self.front = False
         self.wanted = {"blocks": True, "mask": True}
@@ -55,18 +61,15 @@ class BlockView(QObject):
         """Lay block labels, and the mask if there is one, over the slide; block 0, 0 begins in its corner."""
         self.front = True
         if self.labels is not labels or not self._alive(self.blocks):
-            self._drop("blocks")
             self.labels = labels
-            self.blocks = self._session.viewer.add_labels(
+            numbers = list(range(len(labels.values) + 1))
+            self.blocks = self._kept["blocks"].show(
                 (labels.grid + 1).astype(np.uint8),
+                visible=False,
                 name="Blocks",
                 **self._placed(labels.block_um),
-                opacity=0.45,
                 colormap=block_colormap(labels.values),
-                features={
-                    "index": list(range(len(labels.values) + 1)),
-                    "label": ["no label", *labels.values],
-                },
+                features={"index": numbers, "label": ["no label", *labels.values]},
             )
             self.blocks.editable = False
         if self._alive(self.mask) or not self.show_mask():
@@ -91,7 +94,8 @@ class BlockView(QObject):
             self.frame.editable = False
         else:
             self.frame.data = [corners]
-        self.frame.visible = True
+            self.frame.edge_width = um / 40  # blocks of another slide may be of another size
+        show_of(self.frame, True)
         self._apply()
         viewer.scene.camera.center = ((row + 0.5) * um, (column + 0.5) * um)
         viewer.scene.camera.zoom = _BLOCK_ON_SCREEN_PX / um
@@ -99,7 +103,7 @@ class BlockView(QObject):
     def hide_block(self) -> None:
         """Take the frame away."""
         if self._alive(self.frame):
-            self.frame.visible = False
+            show_of(self.frame, False)
         self._apply()
 
     # Result
@@ -117,12 +121,11 @@ class BlockView(QObject):
             return False
         classes, cell_um = likeliest(pyramid)
         table = self._session.require().classes
-        self._drop("mask")
-        self.mask = self._session.viewer.add_labels(
+        self.mask = self._kept["mask"].show(
             classes,
+            visible=False,
             name="Sharpened mask",
             **self._placed(cell_um),
-            opacity=0.55,
             colormap=label_colormap(table),
             features=label_features(table),
         )
@@ -135,16 +138,12 @@ class BlockView(QObject):
         view = self._session.slide_view
         self.beside = beside and view.slide is not None
         if self.beside and not self._alive(self.second):
-            self.second = self._session.viewer.add_image(
-                list(view.slide.data),
-                rgb=True,
-                multiscale=True,
-                name="Slide again",
-                scale=view.slide.scale,
-                units=("um", "um"),
+            self.second = self._kept["second"].show(
+                list(view.slide.data), visible=False, scale=view.slide.scale
             )
             layers = self._session.viewer.layers
-            layers.move(layers.index(self.second), layers.index(view.slide) + 1)
+            if layers.index(self.second) != layers.index(view.slide) + 1:
+                layers.move(layers.index(self.second), layers.index(view.slide) + 1)
         self._apply()
         shown = [view.slide, self.second] if self.beside else [view.slide]
         self._session.viewer.reset_view(layers=[layer for layer in shown if layer is not None])
@@ -155,13 +154,15 @@ class BlockView(QObject):
         """Hide all; another tab is in front."""
         self.front = False
         if self._alive(self.frame):
-            self.frame.visible = False
+            show_of(self.frame, False)
         self._apply()
 
     def clear(self) -> None:
-        """Take all layers away; another slide or project comes."""
-        for name in ("blocks", "frame", "mask", "second"):
+        """Show nothing; another slide or project comes."""
+        for name in self._kept:
             self._drop(name)
+        if self._alive(self.frame):
+            show_of(self.frame, False)
         self.labels, self.beside, self._heat_before = None, False, None
 
     def _on_heatmap(self) -> None:
@@ -181,7 +182,7 @@ class BlockView(QObject):
         for name, visible in on.items():
             layer = getattr(self, name)
             if self._alive(layer):
-                layer.visible = visible and self.front
+                show_of(layer, visible and self.front)
         heat = self._session.slide_view.heat
         if self._alive(heat) and looking and self._heat_before is None:
             self._heat_before, heat.visible = bool(heat.visible), False
@@ -191,7 +192,7 @@ class BlockView(QObject):
         for layer in (self.mask, self.second, heat):
             if self._alive(layer):
                 half = layer.scale[-1] / 2
-                layer.translate = (half, half + offset)
+                change(layer, translate=(half, half + offset))
 
     def _offset(self) -> float:
         """Return how far right of the slide its second copy lies, in um."""
@@ -207,9 +208,8 @@ class BlockView(QObject):
         return layer is not None and layer in self._session.viewer.layers
 
     def _drop(self, name: str) -> None:
-        layer = getattr(self, name)
-        if self._alive(layer):
-            self._session.viewer.layers.remove(layer)
+        """Let a layer rest until it has something to show."""
+        self._kept[name].rest()
         setattr(self, name, None)
 
 

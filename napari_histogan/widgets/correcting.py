@@ -16,6 +16,7 @@ from napari_histogan.inference.review import predicted_labels
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.frame_draft import drop_draft, load_draft, save_draft
 from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.kept_layers import change, show_of
 from napari_histogan.widgets.painting import Tool
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Correcting(QObject):
         project, region = self._session.project, self.region
         if project is None or region is None or self._session.read_only:
             return
+        if not self._session.folder.reachable:
+            return  # saved as soon as the drive answers
         self._session.attempt(lambda: save_draft(project.root, self._frame("draft", region)))
 
     def _frame(self, name: str, region: Region) -> Correction:
@@ -199,37 +202,33 @@ class Correcting(QObject):
         self.layer.editable = False  # empties the undo history
         self.layer.data = labels
         self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)
-        self.layer.scale = (self._mpp, self._mpp)
-        self.layer.translate = ((region.y + 0.5) * self._mpp, (region.x + 0.5) * self._mpp)
+        corner = (region.y + 0.5) * self._mpp, (region.x + 0.5) * self._mpp
+        change(self.layer, scale=(self._mpp, self._mpp), translate=corner)
         self.layer.editable = True
         self.layer.bounding_box.visible = True
-        self.layer.visible = True
+        show_of(self.layer, True)
         # The paint covers the map, so that what is fixed is what is seen.
-        if self._session.slide_view.heat is not None:
-            self._session.slide_view.heat.visible = False
+        show_of(self._session.slide_view.heat, False)
         self._session.viewer.layers.selection.active = self.layer
         self.layer.mode = "paint"
         self._session.viewer.reset_view(layers=[self.layer])
 
     def hide(self) -> None:
         """Hide the frame while samples are shown; it is kept."""
-        if self.layer is not None:
-            self.layer.visible = False
+        show_of(self.layer, False)
 
     def show(self) -> None:
         """Show the frame again."""
         if self.active:
-            self.layer.visible = True
+            show_of(self.layer, True)
 
     def _end(self) -> None:
         self.region = None
         if self.layer is not None:
             self.layer.mode = "pan_zoom"
-            self.layer.visible = False
+            show_of(self.layer, False)
             self.layer.bounding_box.visible = False
-        heat = self._session.slide_view.heat
-        if heat is not None:
-            heat.visible = True
+        show_of(self._session.slide_view.heat, True)
         self.changed.emit()
 
 

@@ -122,6 +122,13 @@ class JobWatcher(QObject):
         self.poll()
         self._timer.start()
 
+    def pause(self, paused: bool) -> None:
+        """Read nothing while the drive does not answer."""
+        if paused or self._root is None:
+            self._timer.stop()
+        else:
+            self._timer.start()
+
     def start(self, config: StageConfig, then: Sequence[StageConfig] = ()) -> JobRecord | None:
         """Start a job, and those that follow it when it is done; a failure is told by :attr:`failed`."""
         if self._root is None:

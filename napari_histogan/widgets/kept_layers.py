@@ -106,11 +106,14 @@ class KeptLayer:
         return self._layer is not None and self._layer in self._viewer().layers
 
     def _add(self, data: Any, **values: Any) -> Any:
-        viewer = self._viewer()
+        viewer, everything = self._viewer(), {**self._fixed, **values}
         if self._kind == "labels":
-            return viewer.add_labels(data, multiscale=self._multiscale, **{**self._fixed, **values})
-        colors = self._kind == "picture"
-        return viewer.add_image(data, multiscale=self._multiscale, rgb=colors, **{**self._fixed, **values})
+            layer = viewer.add_labels(data, multiscale=self._multiscale, **everything)
+        else:
+            colors = self._kind == "picture"
+            layer = viewer.add_image(data, multiscale=self._multiscale, rgb=colors, **everything)
+        layer.locked = True  # against deleting it by accident
+        return layer
 
     def _nothing(self) -> Any:
         colors = (3,) if self._kind == "picture" else ()

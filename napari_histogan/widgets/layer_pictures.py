@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from napari_histogan.errors import LabelError
 from napari_histogan.project.painted_pictures import MAX_PX
 from napari_histogan.slides.pixels import to_rgb
+from napari_histogan.widgets.kept_layers import rests
 
 _MICRONS = {"um": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "nm": 1e-3, "nanometer": 1e-3}
 
 
 def is_picture(layer: Any) -> bool:
     """Whether a layer is one flat picture: gray or color, a plane and not a stack, and no map of ours."""
-    return isinstance(layer, Image) and layer.ndim == 2 and not layer.colormap.name.startswith("heat ")
+    flat = isinstance(layer, Image) and layer.ndim == 2 and not rests(layer)
+    return flat and not layer.colormap.name.startswith("heat ")
 
 
 def is_paint(layer: Any) -> bool:
     """Whether a layer holds flat labels."""
-    return isinstance(layer, Labels) and layer.ndim == 2
+    return isinstance(layer, Labels) and layer.ndim == 2 and not rests(layer)
 
 
 def size_of(layer: Any) -> tuple[int, int]:

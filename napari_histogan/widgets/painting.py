@@ -6,6 +6,7 @@ layer must not be removed while its window lives (napari #8471: the next frame m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ from qtpy.QtWidgets import QApplication
 from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.widgets.assist import agreed_stroke, region_at
 from napari_histogan.widgets.class_colors import label_colormap, label_features
+from napari_histogan.widgets.display import require_opengl
+from napari_histogan.widgets.kept_layers import change, show_of
 from napari_histogan.widgets.ranking import Ranking, next_to_paint
 from napari_histogan.widgets.sample_layers import add_sample_layers
 from napari_histogan.widgets.sample_look import SampleLook
@@ -54,6 +57,8 @@ class Painting(QObject):
         self.mask: Any = None
         self.prediction: Any = None
         self.uncertainty: Any = None
+        self._making: Iterator[Any] | None = None
+        self._made: list[Any] = []
         self._saved: NDArray[np.uint8] | None = None
         self._visited: list[int] = []
         self._following = False
@@ -66,14 +71,28 @@ class Painting(QObject):
 
     def make_layers(self) -> None:
         """Make the layers once; the first of a kind costs half a second, later swaps 10 ms."""
+        while self.prepare():
+            pass
+
+    def prepare(self) -> bool:
+        """Add one more of the layers, hidden, before anybody waits for it; False when all are there."""
         if self.mask is not None and self.mask in self._session.viewer.layers:
-            return
-        side = self._session.samples.resolution if self._session.samples is not None else 64
-        layers = add_sample_layers(self._session.viewer, side, self._session.require().classes)
-        self.picture, self.prediction, self.uncertainty, self.mask = layers
+            return False
+        if self._making is None:
+            side = self._session.samples.resolution if self._session.samples is not None else 64
+            self._made = []
+            self._making = add_sample_layers(self._session.viewer, side, self._session.require().classes)
+        layer = next(self._making, None)
+        if layer is not None:
+            self._made.append(layer)
+            return True
+        self.picture, self.prediction, self.uncertainty, self.mask = self._made
+        self._making = None
+        self._recolor()
         self.mask.events.paint.connect(self._on_paint)
         self.mask.events.set_data.connect(self._on_set_data)
         self.mask.events.selected_label.connect(self._on_selected_label)
+        return False
 
     def show(self) -> None:
         """Bring the sample layers to the front, if a sample is open."""
@@ -86,9 +105,8 @@ class Painting(QObject):
 
     def hide(self) -> None:
         """Hide the sample layers."""
-        if self.mask is not None:
-            for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
-                layer.visible = False
+        for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
+            show_of(layer, False)
 
     def _recolor(self) -> None:
         if self.mask is None:
@@ -108,6 +126,7 @@ class Painting(QObject):
         samples = self._session.samples
         if samples is None:
             return
+        require_opengl()
         self.flush()
         picture = samples.image(index)
         mask = self._session.load_mask(index)
@@ -120,11 +139,12 @@ class Painting(QObject):
             self._visited.append(self.index)
         self.index, self._saved, self._predicted_labels = index, mask.copy(), None
         self.mask.editable = False  # the public way to empty the undo history
-        blank = np.zeros(mask.shape, np.uint8)
         self.picture.data, self.mask.data = picture, mask
-        self.prediction.data, self.uncertainty.data = blank, blank.astype(np.float32)
+        for layer in (self.prediction, self.uncertainty):
+            if layer.data.shape != mask.shape or np.any(layer.data):
+                layer.data = np.zeros(mask.shape, layer.data.dtype)
         for layer in (self.picture, self.mask, self.prediction, self.uncertainty):
-            layer.scale = (samples.mpp, samples.mpp)
+            change(layer, scale=(samples.mpp, samples.mpp))
         self.mask.editable = self._may_paint()
         self.show()
         if first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ _SURELY_UNSURE = 0.4
 """Uncertainty, of at most 1, that is drawn in the brightest color; more is rare."""
 
 
-def add_sample_layers(viewer: Any, side: int, table: ClassTable) -> tuple[Any, Any, Any, Any]:
-    """Add picture, prediction, uncertainty, and mask, from bottom to top, and return them.
+def add_sample_layers(viewer: Any, side: int, table: ClassTable) -> Iterator[Any]:
+    """Add picture, prediction, uncertainty, and mask, from bottom to top, hidden, one at each turn.
 
     Parameters
     ----------
@@ -26,12 +27,16 @@ def add_sample_layers(viewer: Any, side: int, table: ClassTable) -> tuple[Any, A
         The classes, for their colors.
     """
     blank = np.zeros((side, side), np.uint8)
-    place: dict[str, Any] = {"scale": (1.0, 1.0), "units": ("um", "um")}
+    place: dict[str, Any] = {"scale": (1.0, 1.0), "units": ("um", "um"), "visible": False}
     picture = viewer.add_image(
         np.zeros((side, side, 3), np.uint8), rgb=True, name="Picture", interpolation2d="linear", **place
     )
+    picture.locked = True
+    yield picture
     colors = label_colormap(table)
     prediction = viewer.add_labels(blank.copy(), name="Prediction", opacity=0.35, colormap=colors, **place)
+    prediction.locked, prediction.editable = True, False
+    yield prediction
     uncertainty = viewer.add_image(
         blank.astype(np.float32),
         name="Uncertainty",
@@ -39,14 +44,12 @@ def add_sample_layers(viewer: Any, side: int, table: ClassTable) -> tuple[Any, A
         opacity=0.85,
         contrast_limits=(0.0, _SURELY_UNSURE),
         blending="translucent",
-        visible=False,
         **place,
     )
+    uncertainty.locked = True
+    yield uncertainty
     mask = viewer.add_labels(blank.copy(), name="Mask", opacity=0.6, colormap=colors, **place)
     mask.brush_size = max(2, side // 12)
     mask.features = label_features(table)
-    layers = picture, prediction, uncertainty, mask
-    for layer in layers:
-        layer.locked = True
-    prediction.editable = False
-    return layers
+    mask.locked, mask.editable = True, False
+    yield mask

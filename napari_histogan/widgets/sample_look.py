@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_histogan.widgets.kept_layers import change
+
 if TYPE_CHECKING:
     from napari_histogan.widgets.painting import Painting
 
@@ -32,10 +34,11 @@ class SampleLook:
             return
         if painting.mask.visible:
             self._mode = str(painting.mask.mode)
-        painting.picture.visible, painting.mask.visible = True, not self.alone
-        painting.prediction.visible = self.prediction and not self.alone
-        painting.uncertainty.visible = self.uncertainty and not self.alone
-        painting.mask.contour = painting.prediction.contour = int(self.outline)
+        outlined = int(self.outline)
+        change(painting.picture, visible=True)
+        change(painting.mask, visible=not self.alone, contour=outlined)
+        change(painting.prediction, visible=self.prediction and not self.alone, contour=outlined)
+        change(painting.uncertainty, visible=self.uncertainty and not self.alone)
         if painting.mask.visible and painting.mask.editable:
             painting.mask.mode = self._mode  # napari lays the brush down when a layer looks different
 

@@ -25,6 +25,7 @@ from napari_histogan.project.store import Project
 from napari_histogan.widgets.correcting import Correcting
 from napari_histogan.widgets.engine_link import EngineLink
 from napari_histogan.widgets.favoring import Favoring
+from napari_histogan.widgets.folder_watch import FolderWatch
 from napari_histogan.widgets.job_watcher import JobWatcher
 from napari_histogan.widgets.painting import Painting
 from napari_histogan.widgets.peek import Peek
@@ -33,6 +34,7 @@ from napari_histogan.widgets.reviewing import Reviewing
 from napari_histogan.widgets.rounds import Rounds
 from napari_histogan.widgets.sample_store import SampleStore
 from napari_histogan.widgets.slide_view import SlideView
+from napari_histogan.widgets.warming import Warming
 
 logger = logging.getLogger("napari_histogan")
 
@@ -108,6 +110,11 @@ class Session(QObject):
         self.reviewing = Reviewing(self)
         self.correcting = Correcting(self)
         self.rounds = Rounds(self)
+        self.warming = Warming(self)
+        self.folder = FolderWatch(self)
+        self.folder.gone.connect(self._on_folder_gone)
+        self.folder.silent.connect(self._on_silent)
+        self.folder.answers.connect(self._on_answers)
         self._folder_timer = QTimer(self)
         self._folder_timer.setInterval(_LOOK_AT_FOLDER_MS)
         self._folder_timer.timeout.connect(self._look_at_folder)
@@ -147,6 +154,7 @@ class Session(QObject):
         self.project = project
         remember_project(project.root)
         self.jobs.watch(project.root)
+        self.folder.watch(project.root)
         self._folder_timer.start()
         self._load_samples()
         self.project_opened.emit()
@@ -160,6 +168,7 @@ class Session(QObject):
         self.painting.flush()
         self.correcting.save()
         self._folder_timer.stop()
+        self.folder.watch(None)
         self.jobs.watch(None)
         self.engine.forget()
         try:
@@ -243,7 +252,7 @@ class Session(QObject):
     def save_mask(self, index: int, mask: NDArray[np.uint8]) -> bool:
         """Save a mask at once; False if it was told why not."""
         project, samples = self.project, self.samples_artifact
-        if project is None or samples is None or self.read_only:
+        if project is None or samples is None or self.read_only or not self.folder.reachable:
             return False
         if not self.attempt(lambda: project.save_mask(samples, index, mask)):
             return False
@@ -321,14 +330,30 @@ class Session(QObject):
             self.engine.ask("load", lambda _reply: None, project=root, samples=samples)
 
     def _look_at_folder(self) -> None:
-        project = self.project
-        if project is None:
+        """Notice masks that another process saved."""
+        if self.project is None or not self.folder.reachable:
             return
-        if not (project.root / "project.toml").is_file():
-            self.close_project(
-                f"The project folder {project.root} is not there any more: it was moved or deleted, or its "
-                "drive is unplugged. Bring it back and open it again; nothing was written elsewhere."
-            )
-        elif (painted := self.painted()) != self._painted:
+        try:
+            painted = self.painted()
+        except (HistoganError, OSError):
+            return  # the folder is going away, which is told
+        if painted != self._painted:
             self._painted = painted
             self.painted_changed.emit()
+
+    def _on_folder_gone(self) -> None:
+        if self.project is not None:
+            self.close_project(
+                f"The project folder {self.project.root} is not there any more: it was moved or deleted, or "
+                "its drive is unplugged. Bring it back and open it again; nothing was written elsewhere."
+            )
+
+    def _on_silent(self, words: str) -> None:
+        self.jobs.pause(True)
+        self.told.emit(words, "error")
+
+    def _on_answers(self) -> None:
+        self.jobs.pause(False)
+        self.painting.flush()
+        self.correcting.save()
+        self.told.emit("The project's drive answers again; all paint is saved.", "info")

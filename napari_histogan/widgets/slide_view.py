@@ -15,6 +15,8 @@ from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.slides.zarr_pyramid import PyramidReader, open_pyramid
 from napari_histogan.widgets.class_colors import heat_colormap
+from napari_histogan.widgets.display import require_opengl
+from napari_histogan.widgets.kept_layers import KeptLayer, change, show_of
 from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels, slide_levels
 from napari_histogan.widgets.side_by_side import SideBySide
 from napari_histogan.widgets.swipe import Swipe
@@ -55,6 +57,16 @@ class SlideView(QObject):
         self.opacity = 0.6
         self.levels: list[Any] = []
         self._top: Any = None
+        self._kept_slide = KeptLayer(lambda: session.viewer, "picture", multiscale=True, name="Slide")
+        self._kept_heat = KeptLayer(
+            lambda: session.viewer,
+            "map",
+            multiscale=True,
+            name="Heatmap",
+            contrast_limits=(0, 100),
+            blending="translucent",
+            interpolation2d="linear",
+        )
         self._heat_was_visible = True
         self._growing = -1
         self._repaint = QTimer(self)
@@ -68,6 +80,14 @@ class SlideView(QObject):
         session.jobs.ended.connect(self._on_job_ended)
         session.classes_changed.connect(self._recolor)
 
+    def prepare(self) -> bool:
+        """Add one more of the layers, hidden, before anybody waits for it; False when all are there."""
+        for kept in (self._kept_slide, self._kept_heat, self.outline.kept):
+            if not kept.there:
+                kept.prepare()
+                return True
+        return False
+
     # Slide
 
     def open(self, name: str) -> None:
@@ -77,20 +97,14 @@ class SlideView(QObject):
         if entry == self.entry and self.slide is not None:
             self.show()
             return
+        require_opengl()
         reader = open_slide(entry.path, mpp=entry.mpp)
         levels = slide_levels(reader)
         self.clear()
         self.entry, self.reader = entry, reader
         self._session.painting.hide()
-        self.slide = self._session.viewer.add_image(
-            levels,
-            rgb=True,
-            multiscale=True,
-            name=f"Slide {entry.name}",
-            scale=(reader.mpp, reader.mpp),
-            translate=(reader.mpp / 2, reader.mpp / 2),
-            units=("um", "um"),
-        )
+        place: dict[str, Any] = {"scale": (reader.mpp,) * 2, "translate": (reader.mpp / 2,) * 2}
+        self.slide = self._kept_slide.show(levels, name=f"Slide {entry.name}", **place)
         self._session.viewer.canvas.overlays.scale_bar.visible = True
         self._session.viewer.reset_view(layers=[self.slide])
         self.slide_opened.emit(entry.name)
@@ -103,10 +117,9 @@ class SlideView(QObject):
         self._session.painting.hide()
         if self.slide is not None and not self.slide.visible:
             self.slide.visible = True
-            if self.heat is not None:
-                self.heat.visible = self._heat_was_visible
+            show_of(self.heat, self._heat_was_visible)
             self._session.viewer.reset_view(layers=[self.slide])
-        self.outline.update()
+            self.outline.update()
 
     def hide(self) -> None:
         """Hide the slide's layers."""
@@ -116,14 +129,13 @@ class SlideView(QObject):
         if self.heat is not None and self.slide is not None and self.slide.visible:
             self._heat_was_visible = bool(self.heat.visible)
         for layer in (self.slide, self.heat):
-            if layer is not None:
-                layer.visible = False
+            show_of(layer, False)
 
     def clear(self) -> None:
-        """Remove the slide's layers."""
+        """Show no slide."""
         self.beside.hide()
         self._drop_heatmap()
-        self._remove(self.slide)
+        self._kept_slide.rest()
         if self.reader is not None:
             self.reader.close()
         self.entry, self.reader, self.slide = None, None, None
@@ -165,7 +177,7 @@ class SlideView(QObject):
         """Hide what is less probable than so many percent; 0 shows a smooth map."""
         self.threshold = percent
         if self.heat is not None:
-            self.heat.contrast_limits = (percent, 100) if percent < 100 else (99, 100)
+            change(self.heat, contrast_limits=(percent, 100) if percent < 100 else (99, 100))
             self.beside.follow()
             self.swipe.follow()
             self.outline.update_soon()
@@ -211,30 +223,16 @@ class SlideView(QObject):
         mpp = self.map.mpp
         # napari's pixel centers lie on whole numbers; so the slide's corner, not its first center, is 0.
         shift = mpp / 2
-        self.heat = self._session.viewer.add_image(
-            self.levels,
-            multiscale=True,
-            name="Heatmap",
-            scale=(mpp, mpp),
-            translate=(shift, shift),
-            units=("um", "um"),
-            contrast_limits=(0, 100),
-            opacity=self.opacity,
-            blending="translucent",
-            interpolation2d="linear",
-        )
+        place: dict[str, Any] = {"scale": (mpp, mpp), "translate": (shift, shift), "opacity": self.opacity}
+        self.heat = self._kept_heat.show(self.levels, **place)
         self._recolor()
         self.set_threshold(self.threshold)
 
     def _drop_heatmap(self) -> None:
         self.swipe.hide()
         self.outline.clear()
-        self._remove(self.heat)
+        self._kept_heat.rest()
         self.heat, self.map, self.heatmap, self._top, self._growing = None, None, None, None, -1
-
-    def _remove(self, layer: Any) -> None:
-        if layer is not None and layer in self._session.viewer.layers:
-            self._session.viewer.layers.remove(layer)
 
     def _recolor(self) -> None:
         if self.heat is None or self._session.project is None:
@@ -242,8 +240,10 @@ class SlideView(QObject):
         table = self._session.project.classes
         if 1 <= self.class_index <= len(table):
             info = table[self.class_index]
-            self.heat.colormap = heat_colormap(info.color)
-            self.heat.name = f"Heatmap: {info.name}"
+            colors = heat_colormap(info.color)
+            if self.heat.colormap.name != colors.name:
+                self.heat.colormap = colors
+            change(self.heat, name=f"Heatmap: {info.name}")
 
     # Growing
 

@@ -9,6 +9,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
+from napari_histogan.widgets.kept_layers import KeptLayer, change, show_of
+
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
     from napari_histogan.widgets.slide_view import SlideView
@@ -52,6 +54,8 @@ class ThresholdOutline(QObject):
         super().__init__(view)
         self._view, self._session = view, session
         self.layer: Any = None
+        self.kept = KeptLayer(lambda: session.viewer, "labels", multiscale=True, name="Outline")
+        self._color = ""
         self.wanted = True
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -74,23 +78,18 @@ class ThresholdOutline(QObject):
             self.hide()
             return
         levels = [AtLeast(level, view.threshold) for level in view.levels]
-        if not self._alive():
-            self.layer = self._session.viewer.add_labels(
-                levels, multiscale=True, name="Outline", opacity=1.0, units=("um", "um")
-            )
-            self.layer.contour = _WIDTH_PX
-            self.layer.editable = False
-            self.layer.locked = True
-        else:
-            self.layer.data = levels
-        color = view.color()
-        self.layer.colormap = DirectLabelColormap(
-            color_dict={None: "transparent", 0: "transparent", 1: color}
-        )
-        self.layer.scale, self.layer.translate = view.heat.scale, view.heat.translate
-        self.layer.visible = view.heat.visible
-        if view.heat in self._session.viewer.layers:
-            self._session.viewer.layers.selection.active = view.heat
+        new, color = not self._alive(), view.color()
+        place: dict[str, Any] = {"scale": view.heat.scale, "translate": view.heat.translate}
+        if new or color != self._color:
+            transparent: dict[int | None, str] = {None: "transparent", 0: "transparent", 1: color}
+            place["colormap"] = DirectLabelColormap(color_dict=transparent)
+        self.layer = self.kept.show(levels, visible=bool(view.heat.visible), **place)
+        self._color = color
+        if new:
+            change(self.layer, contour=_WIDTH_PX, opacity=1.0, editable=False, locked=True)
+        layers = self._session.viewer.layers
+        if new and view.heat in layers:
+            layers.selection.active = view.heat
 
     def refresh(self) -> None:
         """Look at a growing map again."""
@@ -100,13 +99,12 @@ class ThresholdOutline(QObject):
     def hide(self) -> None:
         """Hide the outline."""
         if self._alive():
-            self.layer.visible = False
+            show_of(self.layer, False)
 
     def clear(self) -> None:
-        """Remove the layer."""
+        """Show nothing; another map comes."""
         self._timer.stop()
-        if self._alive():
-            self._session.viewer.layers.remove(self.layer)
+        self.kept.rest()
         self.layer = None
 
     def _alive(self) -> bool:

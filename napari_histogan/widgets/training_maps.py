@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_histogan.errors import HistoganError
 from napari_histogan.slides.zarr_pyramid import open_pyramid
 from napari_histogan.widgets.class_colors import heat_colormap
+from napari_histogan.widgets.kept_layers import KeptLayer, show_of
 from napari_histogan.widgets.session import Session
 
 STAGE = "train_weakly"
@@ -45,6 +46,14 @@ class TrainingMaps(QObject):
         super().__init__(session)
         self._session = session
         self.layer: Any = None
+        self._kept = KeptLayer(
+            lambda: session.viewer,
+            "map",
+            contrast_limits=(0, 100),
+            colormap=heat_colormap(_COLOR),
+            opacity=_OPACITY,
+            blending="translucent",
+        )
         self.front = False
         self.newest: dict[str, SlideMap] = {}
         self._run = -1
@@ -77,7 +86,7 @@ class TrainingMaps(QObject):
         """Hide the map; another tab is in front."""
         self.front = False
         if self._alive():
-            self.layer.visible = False
+            show_of(self.layer, False)
 
     def refresh(self) -> None:
         """Bring the newest map of the open slide onto the canvas."""
@@ -87,35 +96,17 @@ class TrainingMaps(QObject):
             return
         if found is None:
             if self._alive():
-                self.layer.visible = False
+                show_of(self.layer, False)
             return
         if found != self._shown or not self._alive():
             try:
                 percent, cell_um = malign_map(found.path)
             except (HistoganError, OSError, KeyError, ValueError):
                 return  # it is being replaced at this moment; the next one is told soon
-            self._draw(percent, cell_um)
+            place: dict[str, Any] = {"scale": (cell_um,) * 2, "translate": (cell_um / 2,) * 2}
+            self.layer = self._kept.show(percent, name=f"Malign, step {found.step}", **place)
             self._shown = found
-            self.layer.name = f"Malign, step {found.step}"
-        self.layer.visible = True
-
-    def _draw(self, percent: NDArray[np.uint8], cell_um: float) -> None:
-        """Swap the picture; the layer stays."""
-        if self._alive():
-            self.layer.data = percent
-            self.layer.scale, self.layer.translate = (cell_um,) * 2, (cell_um / 2,) * 2
-            return
-        self.layer = self._session.viewer.add_image(
-            percent,
-            name="Malign",
-            scale=(cell_um,) * 2,
-            translate=(cell_um / 2,) * 2,
-            units=("um", "um"),
-            contrast_limits=(0, 100),
-            colormap=heat_colormap(_COLOR),
-            opacity=_OPACITY,
-            blending="translucent",
-        )
+        show_of(self.layer, True)
 
     def _on_told(self, number: int, event: dict[str, Any]) -> None:
         if event.get("kind") != "map":
@@ -141,8 +132,7 @@ class TrainingMaps(QObject):
 
     def _on_slide(self) -> None:
         """Take the map of the slide before away."""
-        if self._alive():
-            self._session.viewer.layers.remove(self.layer)
+        self._kept.rest()
         self.layer, self._shown = None, None
         if self._session.project is not None:
             self.refresh()
