@@ -29,7 +29,8 @@ from measured_page import PICTURE, as_page, draw
 ROOT = Path(__file__).parents[1]
 NAMES = (
     "patch_stream", "generator_speed", "synthesis_rate", "many_slides", "slide_inference", "live_prediction",
-    "gan_training_speed", "hypercolumns", "scaling", "pixel_classifier_curve", "sample_selection",
+    "studio_latency", "gan_training_speed", "hypercolumns", "scaling", "pixel_classifier_curve",
+    "sample_selection",
 )  # fmt: skip
 """The quick ones first: what the time does not suffice for is said, not dropped silently."""
 PACKAGES = ("napari-histogan", "torch", "numpy", "zarr", "openslide-python")
