@@ -118,7 +118,8 @@ print("opened", dock.session.project is not None)
 dock.session.open_sample(3)
 print("said", dock.message.text())
 """
-    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    environment["QT_QPA_PLATFORM"] = "offscreen"  # with a display, this platform finds OpenGL there
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
