@@ -93,7 +93,7 @@ class BlockPanel(FileDropView):
         ):  # fmt: skip
             layout.addWidget(part)
         layout.addStretch(1)
-        self.lay_out_scrolled(body)
+        self.area = self.lay_out_scrolled(body)
         self.calibration.hide()
 
     def attach(self, session: Session) -> None:

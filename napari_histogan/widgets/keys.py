@@ -69,6 +69,15 @@ class KeyBook(QObject):
             keys = (each.key,) if bindings is None else tuple(_from_napari(b) for b in bindings)
             if bindings is None or keys != self._present[each.name]:
                 self._bind(each, keys)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Let napari save only keys that were changed: at its start it warns of each that nobody has yet."""
+        settings = get_settings().shortcuts
+        told = settings.shortcuts
+        same = {each.name for each in SHORTCUTS if self._present[each.name] == (each.key,)} & set(told)
+        if same:
+            settings.shortcuts = {name: keys for name, keys in told.items() if name not in same}
 
     def _bind(self, shortcut: Shortcut, keys: tuple[str, ...]) -> None:
         self._binding = True

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QInputDialog,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -57,6 +58,8 @@ class SamplesPanel(SessionView):
         self.look = QLabel()
         self.look.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.look.setMinimumHeight(120)
+        # The picture must not widen what scrolls beyond the dock.
+        self.look.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.draw_button = self._button("Draw samples", "Ctrl+Return", self.draw)
         self.draw_button.setToolTip("Draw new samples; they appear in the gallery below ({Ctrl+Return})")
         self.real_button = self._button("Add real patches", "Alt+R", self.add_real)
@@ -197,7 +200,7 @@ class SamplesPanel(SessionView):
         if pictures is None:
             return
         pixmap: QPixmap = to_pixmap(sheet_of(pictures, _COLUMNS))
-        width = max(200, min(self.width() - 16, 480))
+        width = max(200, min(self.area.viewport().width() - 16, 480))
         self.look.setPixmap(pixmap.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation))
 
     def _import(self) -> None:

@@ -57,6 +57,8 @@ def row_of(table: QTableWidget, words: str) -> int:
 
 
 def test_a_key_is_changed_in_the_preferences_and_acts(opened, preferences):
+    from napari.settings import get_settings
+
     _dialog, editor = preferences
     panel = opened.dock.paint
     opened.session.open_sample(0)
@@ -73,6 +75,8 @@ def test_a_key_is_changed_in_the_preferences_and_acts(opened, preferences):
     opened.activate()
     opened.key("U")
     assert not opened.session.painting.look.uncertainty
+    saved = [name for name in get_settings().shortcuts.shortcuts if "histogan" in name]
+    assert saved == [BY_PLACE["paint", "U"].name]  # what stands as it was is not written down
     opened.key("Ctrl+Shift+U")
     assert opened.session.painting.look.uncertainty
     opened.key("Ctrl+Shift+U")
