@@ -336,7 +336,8 @@ class Painting(QObject):
         self.prediction.data = labels
         self.uncertainty.data = reply.arrays["uncertainty"].astype(np.float32)
         self.prediction.editable = False
-        self.look.apply()
+        if self.picture.visible:  # else another tab is in front by now, and its slide
+            self.look.apply()
         seconds = float(reply.data.get("seconds", 0.0))
         self.predicted.emit(seconds, str(reply.data.get("message", "")))
         self.ranking.timer.start()
