@@ -314,7 +314,7 @@ def main() -> None:
     form.add_argument("--half", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--more-seeds", type=int, default=5, help="for other ways than cnn and gan")
-    parser.add_argument("--sizes", default="15000,30000", help="labeled patches")
+    parser.add_argument("--sizes", help="labeled patches; default 15000,30000")
     parser.add_argument("--steps", type=int, default=0, help="of training, whatever the size; 0: 1,500")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0)
@@ -324,13 +324,13 @@ def main() -> None:
     options.patch_px, options.stride = 64, 4
     if options.quick:
         options.patch_px, options.width, options.steps, options.threads = 32, 8, options.steps or 180, 1
-        options.sizes = "600,2400" if options.sizes == "15000,30000" else options.sizes
+        options.sizes = options.sizes or "600,2400"
         options.ways = "cnn,gan" if options.ways == ",".join(WAYS) else options.ways
     if options.half:
         options.patch_px, options.stride, options.steps = 32, 2, options.steps or 1000
-        options.sizes = "200,2400" if options.sizes == "15000,30000" else options.sizes
+        options.sizes = options.sizes or "200,2400"
     options.steps = options.steps or 1500
-    options.sizes = [int(size) for size in options.sizes.split(",")]
+    options.sizes = [int(size) for size in (options.sizes or "15000,30000").split(",")]
     options.ways = options.ways.split(",")
     print(machine(), flush=True)
     smaller = options.quick or options.half
