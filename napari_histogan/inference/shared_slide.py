@@ -241,7 +241,7 @@ def share_slides(
                 if not work.left:  # whole already
                     ended(number, work.outcome())
             first = sorted(owners, key=lambda task: -shared[owners[task]].cost(task))
-            workers.map(run_band, first, end, look, failed=end if len(maps) > 1 else None)
+            workers.map(run_band, first, end, look, failed=end)
         finally:
             for work in shared:
                 work.halt()
