@@ -6,7 +6,6 @@ layer must not be removed while its window lives (napari #8471: the next frame m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from napari_histogan.widgets.class_colors import label_colormap, label_features
 from napari_histogan.widgets.display import require_opengl
 from napari_histogan.widgets.kept_layers import change, show_of
 from napari_histogan.widgets.ranking import Ranking, next_to_paint
-from napari_histogan.widgets.sample_layers import add_sample_layers
+from napari_histogan.widgets.sample_layers import Making, add_sample_layers
 from napari_histogan.widgets.sample_look import SampleLook
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class Painting(QObject):
         self.mask: Any = None
         self.prediction: Any = None
         self.uncertainty: Any = None
-        self._making: Iterator[Any] | None = None
-        self._made: list[Any] = []
+        self._making = Making()
         self._saved: NDArray[np.uint8] | None = None
         self._visited: list[int] = []
         self._following = False
@@ -78,16 +76,13 @@ class Painting(QObject):
         """Add one more of the layers, hidden, before anybody waits for it; False when all are there."""
         if self.mask is not None and self.mask in self._session.viewer.layers:
             return False
-        if self._making is None:
-            side = self._session.samples.resolution if self._session.samples is not None else 64
-            self._made = []
-            self._making = add_sample_layers(self._session.viewer, side, self._session.require().classes)
-        layer = next(self._making, None)
-        if layer is not None:
-            self._made.append(layer)
+        side = self._session.samples.resolution if self._session.samples is not None else 64
+        table = self._session.require().classes
+        if self._making.step(lambda: add_sample_layers(self._session.viewer, side, table)):
             return True
-        self.picture, self.prediction, self.uncertainty, self.mask = self._made
-        self._making = None
+        if len(self._making.made) < 4:
+            return False
+        self.picture, self.prediction, self.uncertainty, self.mask = self._making.made
         self._recolor()
         self.mask.events.paint.connect(self._on_paint)
         self.mask.events.set_data.connect(self._on_set_data)

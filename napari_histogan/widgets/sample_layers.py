@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,3 +53,32 @@ def add_sample_layers(viewer: Any, side: int, table: ClassTable) -> Iterator[Any
     mask.features = label_features(table)
     mask.locked, mask.editable = True, False
     yield mask
+
+
+class Making:
+    """Adds layers one at a time; what fails in the middle is begun anew, nothing is begun twice at once."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+        self._steps: Iterator[Any] | None = None
+        self._busy = False
+
+    def step(self, begin: Callable[[], Iterator[Any]]) -> bool:
+        """Add one more; False when all are there, or while one is being added."""
+        if self._busy:
+            return False
+        if self._steps is None:
+            self.made, self._steps = [], begin()
+        self._busy = True
+        try:
+            layer = next(self._steps, None)
+        except BaseException:
+            self._steps = None
+            raise
+        finally:
+            self._busy = False
+        if layer is None:
+            self._steps = None
+            return False
+        self.made.append(layer)
+        return True

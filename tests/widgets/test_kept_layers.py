@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari_histogan.widgets.block_view import block_view_of
 from napari_histogan.widgets.kept_layers import KeptLayer, change, rests
 from napari_histogan.widgets.layer_pictures import is_paint, is_picture
+from napari_histogan.widgets.sample_layers import Making
 
 
 def pyramid(side: int, levels: int, colors: tuple[int, ...] = ()) -> list[np.ndarray]:
@@ -66,6 +67,24 @@ def test_resting_layers_are_no_pictures_to_learn_from():
     assert not any(is_picture(layer) or is_paint(layer) for layer in viewer.layers)
     assert is_picture(picture.show(np.zeros((8, 8, 3), np.uint8)))
     assert is_paint(paint.show(np.zeros((8, 8), np.uint8)))
+
+
+def test_what_fails_in_the_middle_is_begun_anew_and_nothing_twice_at_once():
+    making, fails = Making(), [True]
+
+    def steps():
+        yield "first"
+        assert not making.step(steps), "it was begun again while a step was under way"
+        if fails.pop() if fails else False:
+            raise ZeroDivisionError
+        yield "second"
+
+    assert making.step(steps)
+    with pytest.raises(ZeroDivisionError):
+        making.step(steps)
+    while making.step(steps):
+        pass
+    assert making.made == ["first", "second"]
 
 
 def shown(layer) -> bool:
