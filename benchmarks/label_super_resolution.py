@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--context", type=int, default=8)
-    parser.add_argument("--matching", default="auto", help="auto: overlap for intra, kl for the others")
+    parser.add_argument("--matching", default="overlap", help="of all models: overlap, bhattacharyya, or kl")
     parser.add_argument("--rate", type=float, default=2e-3, help="largest learning rate, of all nets")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sides", type=int, nargs="*", default=[])
@@ -431,7 +431,7 @@ def vary(study: Study, seeds: int, model: str) -> dict[str, float]:
     ways: dict[str, dict[str, Any]] = {
         **{f"{count or 'all'} blocks a bin": {"count": count} for count in (3, 6, None)},
         **{f"means {shift:+.2f}": {"shift": shift} for shift in (-0.1, -0.05, 0.05, 0.1)},
-        **{f"matching {name}": {"matching": name} for name in ("overlap", "bhattacharyya")},
+        **{f"matching {name}": {"matching": name} for name in ("kl", "bhattacharyya")},
         **{f"{n} groups of {k}": {"groups": n, "per_group": k} for n, k in ((2, 4), (2, 16), (1, 32))},
         "paper": {
             "matching": "overlap",

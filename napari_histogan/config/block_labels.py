@@ -79,10 +79,10 @@ class TrainSuperResolutionConfig(StageConfig):
     model: Literal["intra", "inter", "intra+inter"] = basic(
         "intra+inter", "Whose counts are compared: each block's, those of a group of blocks, or both."
     )
-    matching: Literal["auto", "overlap", "bhattacharyya", "kl"] = more(
-        "auto",
-        "How predicted and expected counts are compared; auto: overlap for intra, kl for the others. One "
-        "block's count hardly varies, so kl, which asks for the spread of many, drives intra to 50 %.",
+    matching: Literal["overlap", "bhattacharyya", "kl"] = more(
+        "overlap",
+        "How predicted and expected counts are compared. kl asks for the very spread: one block's count "
+        "hardly has any, which drives intra to 50 %, and a group's is met by whatever differs among blocks.",
     )
     warm_up: float = more(
         0.0,
@@ -136,13 +136,6 @@ class TrainSuperResolutionConfig(StageConfig):
         wanted = PAPER | (PAPER_INTRA if values.get("model") == "intra" else PAPER_GROUPS)
         chosen = {k: v for k, v in wanted.items() if k not in values or values[k] == fields[k].default}
         return {**values, **chosen, "preset": "plain"}
-
-    @property
-    def comparison(self) -> Literal["overlap", "bhattacharyya", "kl"]:
-        """How counts are compared: ``matching``, with auto decided."""
-        if self.matching != "auto":
-            return self.matching
-        return "overlap" if self.model == "intra" else "kl"
 
     @model_validator(mode="after")
     def _check_groups(self) -> TrainSuperResolutionConfig:

@@ -171,7 +171,7 @@ class _State:
         """Return whose counts are compared at the present step, and how."""
         if self.step < self.config.warm_up * self.config.steps:
             return "intra", "overlap"
-        return self.config.model, self.config.comparison
+        return self.config.model, self.config.matching
 
     def take_step(self, pixels: Tensor, values: NDArray[np.int64], source: BlockSource) -> float:
         """Make one step with groups of blocks; returns the loss."""
@@ -292,7 +292,7 @@ def _validate(
         moments, labels = _predict(state, source, images)
         eta, rho = state.statistics(np.array([value]))
         predicted = group_moments(moments, state.config.model)
-        losses.append(float(mismatch(predicted, eta, rho, state.config.comparison).sum(-1).mean()))
+        losses.append(float(mismatch(predicted, eta, rho, state.config.matching).sum(-1).mean()))
         errors.append(float((moments.mean.mean(0) - eta[0]).abs().mean()))
         weights.append(len(chosen))
         inside = slice(source.context_px, source.context_px + source.block_px)

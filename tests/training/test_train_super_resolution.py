@@ -134,9 +134,6 @@ def test_the_preset_is_the_paper_s():
     )
     intra = make_config(TrainSuperResolutionConfig, {"preset": "paper", "model": "intra"})
     assert (intra.groups * intra.per_group, intra.learning_rate) == (30, 1e-5)
-    plain = {model: make_config(TrainSuperResolutionConfig, {"model": model}) for model in ("intra", "inter")}
-    assert [plain[model].comparison for model in plain] == ["overlap", "kl"]
-    assert make_config(TrainSuperResolutionConfig, {"model": "intra", "matching": "kl"}).comparison == "kl"
     with pytest.raises(ConfigError, match="per_group is 2 or more"):
         make_config(TrainSuperResolutionConfig, {"model": "inter", "per_group": 1})
 
