@@ -23,9 +23,9 @@ def demo_slide() -> list[LayerData]:
 
 
 def demo_project() -> list[LayerData]:
-    """Open the dock with the demo project, which is made the first time; its layers are the dock's own."""
+    """Open the dock with the demo project, made the first time; napari wants a layer of a sample: the slide."""
     viewer = napari.current_viewer()
     if viewer is not None:
         # The window must finish this call before docks are added to it.
         QTimer.singleShot(0, lambda: open_dock(viewer).try_demo_when_ready(demo_folder()))
-    return []
+    return demo_slide()

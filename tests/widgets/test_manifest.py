@@ -80,9 +80,10 @@ def test_the_demo_project_opens_in_the_dock(studio, tiny_project_copy, tmp_path,
     demo = tiny_project_copy.root.rename(tmp_path / "histogan-demo")  # as if it was made earlier
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
-    studio.viewer.open_sample("napari-histogan", "demo_project")
+    (layer,) = studio.viewer.open_sample("napari-histogan", "demo_project")
     studio.until(lambda: studio.session.project is not None)
     assert studio.session.project.root == demo
+    studio.viewer.layers.remove(layer)
 
 
 @pytest.mark.gui
