@@ -23,7 +23,7 @@ def demo_slide() -> list[LayerData]:
 
 
 def demo_project() -> list[LayerData]:
-    """Open the dock with the demo project, made the first time; napari wants a layer of a sample: the slide."""
+    """Open the dock with the demo project, made the first time; return its slide as a layer."""
     viewer = napari.current_viewer()
     if viewer is not None:
         # The window must finish this call before docks are added to it.
