@@ -75,7 +75,7 @@ class TrainSegmenterConfig(StageConfig):
     )
     weight_decay: float = more(1e-4, "Weight decay.", ge=0)
     loss: Literal["cross_entropy", "cross_entropy+dice"] = more(
-        "cross_entropy+dice", "Unlabelled pixels (0) count in neither."
+        "cross_entropy+dice", "Unlabeled pixels (0) count in neither."
     )
     ema: float = more(0.99, "Averaging of the weights over steps; 0 turns it off.", ge=0, lt=1)
     augment: bool = more(
@@ -106,8 +106,8 @@ class TrainSegmenterConfig(StageConfig):
     )
     painted_share: float = more(
         0.2,
-        "Share of the draws that are painted samples themselves, where a data set goes back to them; a person's "
-        "masks are surer than those of synthetic pairs.",
+        "Share of the draws that are painted samples themselves, where a data set goes back to them; a "
+        "person's masks are surer than those of synthetic pairs.",
         ge=0,
         lt=1,
     )
