@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     run(project, c.TrainPatchGanConfig(data=train, mpp=0.5, centers="pixels", **few))
     run(project, c.PredictPatchMapConfig(stride=8, region_um=(500.0, 500.0, 128.0, 128.0)))
     arms = {"painted": 2, "control": 3, "control_plus": 6, "seeds": 1}
-    few = {"pairs": 32, "steps": 3, "width": 4, "batch": 4, "bootstrap": 20}
+    few = {"pairs": 32, "steps": 3, "width": 4, "batch": 4, "bootstrap": 20, "picture_steps": 3}
     run(project, c.LabelEfficiencyConfig(annotated=train, test=test, picture_mpp=0.5, **arms, **few))
 
 
