@@ -69,13 +69,13 @@ def demo_project(root: Path) -> tuple[Project, c.LabelEfficiencyConfig]:
 
 
 def oracle_project(
-    root: Path, generator: Path, real: Annotated, steps: int
+    root: Path, generator: Path, real: Annotated, steps: int, truncation: float
 ) -> tuple[Project, c.LabelEfficiencyConfig]:
     """Return a project whose samples an oracle painted, and real pictures split by patients."""
     info = generator_info(generator)
     project = Project.create(root / "project", "Real tissue", real.classes)
     run(project, c.ImportGanConfig(path=generator))
-    samples = run(project, c.SampleImagesConfig(count=200, truncation=0.9, seed=1))
+    samples = run(project, c.SampleImagesConfig(count=200, truncation=truncation, seed=1))
     masks, words = oracle(real, load_samples(samples.path), float(info["mpp"]), steps)
     print(f"generator of {info['kimg']:.0f} kimg; {words}", flush=True)
     shares = (masks == 2).mean(axis=(1, 2))
@@ -86,7 +86,11 @@ def oracle_project(
         for name, (image, mask) in pairs.items():
             write_pair(root / part, name, image, mask)
     return project, c.LabelEfficiencyConfig(
-        annotated=root / "train", test=root / "test", picture_mpp=real.mpp, painted=PAINTED
+        annotated=root / "train",
+        test=root / "test",
+        picture_mpp=real.mpp,
+        painted=PAINTED,
+        truncation=truncation,
     )
 
 
@@ -107,6 +111,7 @@ def main() -> None:
     parser.add_argument("--glomeruli", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the stage's report")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--truncation", type=float, default=0.9, help="of samples and pairs")
     parser.add_argument("--steps", type=int, default=300, help="of each net, with --quick")
     parser.add_argument("--oracle-steps", type=int, default=1500, help="of the net that stands for a person")
     options = parser.parse_args()
@@ -116,7 +121,8 @@ def main() -> None:
         if options.glomeruli:
             real = read_glomeruli(options.glomeruli)
         if real is not None:
-            project, config = oracle_project(Path(folder), options.generator, real, options.oracle_steps)
+            painter = options.oracle_steps, options.truncation
+            project, config = oracle_project(Path(folder), options.generator, real, *painter)
             if options.glomeruli:
                 config = config.model_copy(update={"control_plus": GLOMERULI_PATCHES})
         else:
