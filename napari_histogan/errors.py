@@ -22,7 +22,8 @@
     ├── TrainingError           (also RuntimeError)
     │   └── TrainingDiverged
     ├── StorageError            (also OSError)
-    └── JobError                (also RuntimeError)
+    ├── JobError                (also RuntimeError)
+    └── DisplayError            (also RuntimeError)
 
     Stopped                     a person asked a stage to stop; not a failure
 

@@ -83,6 +83,8 @@ class FolderWatch(QObject):
         self._timer.stop()
         if root is not None:
             self._asking = _Asking(root, self._there)
+            ended = self._asking.ended
+            self.destroyed.connect(lambda: ended.set())  # a window may go without a word
             self._timer.start()
 
     def _look(self) -> None:

@@ -87,14 +87,16 @@ def test_workers_write_the_same_map_even_if_one_is_lost(cluster: Any, folder: Pa
 
 
 def test_a_stopped_share_goes_on_in_one_process(cluster: Any, folder: Path, tmp_path: Path) -> None:
-    config = HERE.model_copy(update={"scheduler": cluster.scheduler_address})
+    here = HERE.model_copy(update={"tile_px": 64, "overlap": 0.75})  # long enough to be stopped amid
+    predict(folder, tmp_path / "alone", here)
+    config = here.model_copy(update={"scheduler": cluster.scheduler_address})
     stopping = QuietReporter(tmp_path, stop_when=lambda: any(e["kind"] == "block" for e in stopping.events))
     with pytest.raises(Stopped):
         predict(folder, tmp_path, config, reporter=stopping)
     assert 0 < len(open_pyramid(tmp_path / "map.zarr").done_blocks()) <= 2 * ROWS
-    summary = predict(folder, tmp_path, HERE)
+    summary = predict(folder, tmp_path, here)
     assert summary["resumed_blocks"] > 0
-    assert files(tmp_path) == files(folder / "alone")
+    assert files(tmp_path) == files(tmp_path / "alone")
 
 
 def test_a_hole_in_the_slide_costs_only_its_blocks(cluster: Any, folder: Path, tmp_path: Path) -> None:
