@@ -125,7 +125,7 @@ def _map_scores(
 ) -> NDArray[np.float64]:
     """Return the mean percent of one class in each block of a slide; NaN where the map has nothing."""
     group, multiscale = open_multiscale(path)
-    array, axes = group[multiscale["datasets"][0]["path"]], [axis["name"] for axis in multiscale["axes"]]
+    array, axes = group[multiscale["datasets"][0]["path"]], [str(axis["name"]) for axis in multiscale["axes"]]
     mpp, shape = scale_um(multiscale), dict(zip(axes, array.shape, strict=True))
     if mpp is None:
         raise LabelError(f"the map {path} does not say its resolution", "um per pixel in its metadata")

@@ -35,10 +35,14 @@ def read_slide_labels(path: Path, slides: Iterable[str]) -> dict[str, str]:
         If the file cannot be read, lacks a column, names another slide or label, or names a slide twice.
     """
     text = read_file(path).decode("utf-8-sig", errors="replace")
-    rows = csv.DictReader(io.StringIO(text))
-    if rows.fieldnames is None or not {"slide", "label"} <= set(rows.fieldnames):
+    try:
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        columns, rows = list(table.fieldnames or []), list(table)
+    except csv.Error as error:
+        raise LabelError(f"{path.name} cannot be read ({error})", "a CSV file", "save it again") from error
+    if not {"slide", "label"} <= set(columns):
         raise LabelError(
-            f"{path.name} has the columns {', '.join(rows.fieldnames or ['none'])}",
+            f"{path.name} has the columns {', '.join(columns or ['none'])}",
             "a header with slide and label",
             "name the columns in the first row",
         )

@@ -120,7 +120,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(read_bytes(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProjectDamaged(
             f"{path} cannot be read: {error}", "a JSON file", "restore it from a backup"
         ) from error

@@ -142,6 +142,8 @@ class Calibration:
                 raise ValueError(f"format {stored['format']}")
             estimates = [Estimate(**entry) for entry in stored["estimates"]]
             for e in estimates:
+                if not (isinstance(e.row, int) and isinstance(e.column, int) and isinstance(e.label, str)):
+                    raise ValueError(f"an estimate of {e.label!r} in row {e.row!r}, column {e.column!r}")
                 check_shares(np.array(list(e.shares.values())), f"row {e.row}, column {e.column}")
             return estimates, list(stored["earlier"])
         except FileNotFoundError:

@@ -79,7 +79,7 @@ class PatchPlan:
             data = json.loads((root / "plan.json").read_text(encoding="utf-8"))
             slides = tuple(_planned(slide, root) for slide in data["slides"])
             side, mpp = data["patch_px"], float(data["mpp"])
-            if not isinstance(side, int) or not 0 < side <= _LARGEST_PX or not 0 < mpp < inf:
+            if type(side) is not int or not 0 < side <= _LARGEST_PX or not 0 < mpp < inf:  # True is an int
                 raise ValueError(f"patches of {side} px at {mpp} um/px")
             return cls(side, mpp, slides)
         except DAMAGE as error:
@@ -94,8 +94,9 @@ def _planned(stored: dict[str, Any], root: Path) -> PlannedSlide:
     """Return one slide of a stored plan; ``root`` is the plan's folder."""
     slide = PlannedSlide(**{**stored, "tissue": str(root / stored["tissue"])})
     texts = slide.path, slide.fingerprint
-    known = slide.mpp is None or 0 < float(slide.mpp) < inf
-    if not all(isinstance(text, str) for text in texts) or not known or not 0 <= float(slide.weight) < inf:
+    numbers = slide.weight, 1.0 if slide.mpp is None else slide.mpp
+    known = all(isinstance(number, int | float) for number in numbers) and 0 < numbers[1] < inf
+    if not all(isinstance(text, str) for text in texts) or not known or not 0 <= slide.weight < inf:
         raise ValueError(f"the slide {slide.path!r} at {slide.mpp} um/px with weight {slide.weight}")
     return slide
 
