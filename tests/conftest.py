@@ -67,3 +67,13 @@ def painted_project_copy(painted_project, tmp_path):
     root = tmp_path / "painted"
     shutil.copytree(painted_project.root, root)
     return Project.open(root)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers of a dask scheduler on this machine."""
+    distributed = pytest.importorskip("distributed", reason="distributed is in the extra [scale]")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as found:
+        yield found

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,15 +63,6 @@ def project(tmp_path: Path) -> Project:
     with project.new_artifact("segmenter", c.TrainSegmenterConfig(), reporter) as draft:
         save_segmenter(draft.path, net, ("a", "b"), mpp=1.0)
     return project
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed", reason="distributed is in the extra [scale]")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as found:
-        yield found
 
 
 def run_of(project: Project, config: c.PredictHeatmapConfig, **options: Any) -> QuietReporter:

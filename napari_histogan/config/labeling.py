@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from napari_histogan.config.stage import StageConfig, basic, more
+from napari_histogan.config.stage import SchedulerAddress, StageConfig, basic, more
 
 
 class TrainPixelClassifierConfig(StageConfig):
@@ -140,7 +140,7 @@ class SynthesizeDatasetConfig(StageConfig):
     )
     batch: int = more(16, "Images per pass.", "images", ge=1, le=1024)
     shard: int = more(1024, "Pairs per shard; an interrupted run goes on after the last one.", ge=16)
-    scheduler: str = more(
+    scheduler: SchedulerAddress = more(
         "",
         "Address of a dask scheduler, such as tcp://host:8786, whose workers see the project's folder; empty "
         "works in this process.",
@@ -155,6 +155,4 @@ class SynthesizeDatasetConfig(StageConfig):
             raise ValueError(f"class_shares {shares} must be 0 or more, one of them above 0")
         if shares and self.balance != "none":
             raise ValueError("balance and class_shares both say what is wanted; give one of them")
-        if self.scheduler and "://" not in self.scheduler:
-            raise ValueError(f"scheduler {self.scheduler!r} must be an address such as tcp://host:8786")
         return self

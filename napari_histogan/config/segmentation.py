@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from napari_histogan.config.stage import StageConfig, basic, more
+from napari_histogan.config.stage import SchedulerAddress, StageConfig, basic, more
 from napari_histogan.config.training_sources import parse_source
 
 RENAL: dict[str, Any] = {
@@ -201,19 +201,11 @@ class PredictHeatmapConfig(StageConfig):
         "Take a slide that is more than 4 times finer than the segmenter. Asked only where the segmenter "
         "comes from elsewhere, or the project's other slides are unlike this one.",
     )
-    scheduler: str = more(
+    scheduler: SchedulerAddress = more(
         "",
         "Address of a dask scheduler, such as tcp://host:8786, whose workers see the project's folder and "
         "the slides; each takes a slide or a part of one. Empty works in this process.",
     )
-
-    @field_validator("scheduler")
-    @classmethod
-    def _check_scheduler(cls, scheduler: str) -> str:
-        """Refuse what is no address."""
-        if scheduler and "://" not in scheduler:
-            raise ValueError(f"scheduler {scheduler!r} must be an address such as tcp://host:8786")
-        return scheduler
 
 
 class DetectObjectsConfig(StageConfig):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
-from napari_histogan.config.stage import StageConfig, basic, more
+from napari_histogan.config.stage import SchedulerAddress, StageConfig, basic, more
 
 
 class AddSlidesConfig(StageConfig):
@@ -39,19 +39,11 @@ class ExtractPatchesConfig(StageConfig):
         le=1,
     )
     slides: tuple[str, ...] = more((), "Names of the slides to use; empty takes all.")
-    scheduler: str = more(
+    scheduler: SchedulerAddress = more(
         "",
         "Address of a dask scheduler, such as tcp://host:8786, whose workers see the project's folder and "
         "the slides, and find their tissue; empty works in this process.",
     )
-
-    @field_validator("scheduler")
-    @classmethod
-    def _check_scheduler(cls, scheduler: str) -> str:
-        """Refuse what is no address."""
-        if scheduler and "://" not in scheduler:
-            raise ValueError(f"scheduler {scheduler!r} must be an address such as tcp://host:8786")
-        return scheduler
 
     @model_validator(mode="after")
     def _power_of_two(self) -> ExtractPatchesConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -18,6 +18,17 @@ def basic(default: Any, description: str, unit: str = "", **bounds: Any) -> Any:
 def more(default: Any, description: str, unit: str = "", **bounds: Any) -> Any:
     """Make a field that is folded away until asked for."""
     return Field(default, description=description, json_schema_extra={"unit": unit, "basic": False}, **bounds)
+
+
+def _address(scheduler: str) -> str:
+    """Refuse what is no address."""
+    if scheduler and "://" not in scheduler:
+        raise ValueError(f"scheduler {scheduler!r} must be an address such as tcp://host:8786")
+    return scheduler
+
+
+SchedulerAddress = Annotated[str, AfterValidator(_address)]
+"""Address of a dask scheduler; empty works in this process."""
 
 
 class StageConfig(BaseModel):
