@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,7 +99,9 @@ def back_up(project: Project, target: Path, force: bool = False) -> int:
         temporary = temporary_sibling(target)
         try:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
-                bundle.writestr(MANIFEST, json.dumps(_manifest(project), indent=1))
+                # The moment by the clock that dates the masks: a disk's may lag behind this machine's.
+                moment = temporary.stat().st_mtime
+                bundle.writestr(MANIFEST, json.dumps(_manifest(project, moment), indent=1))
                 for name in (FILE, SLIDES):
                     bundle.write(project.root / name, name)
                 for path in files:
@@ -200,15 +201,15 @@ def _has(project: Project, new: Correction) -> bool:
     )
 
 
-def _manifest(project: Project) -> dict[str, Any]:
-    """Return what a backup says of itself."""
+def _manifest(project: Project, moment: float) -> dict[str, Any]:
+    """Return what a backup that was begun at a moment says of itself."""
     samples = [read_artifact(folder) for folder in artifact_folders(project.root, "samples")]
     return {
         "format": FORMAT,
         "program_version": __version__,
         "name": project.name,
         "created": now(),
-        "moment": time.time(),
+        "moment": moment,
         "classes": project.classes.to_dicts(),
         "samples": {f"{artifact.number:04d}": artifact.hash for artifact in samples},
         "made_from": made_from(project),
@@ -302,7 +303,7 @@ def _refuse_newer_masks(
     newer = []
     for name in map(PurePosixPath, names):
         path = project.root / MASKS / _place(name, places) / name.name
-        if not name.is_relative_to(MASKS) or not path.is_file() or path.stat().st_mtime <= made:
+        if not name.is_relative_to(MASKS) or not path.is_file() or path.stat().st_mtime < made:
             continue
         if path.read_bytes() != read(str(name)):
             newer.append(str(name.relative_to(MASKS)))

@@ -139,10 +139,10 @@ def _half_written(root: Path) -> Iterator[Path]:
 
 
 def _folders_of(run: Path) -> list[Path]:
-    """Return a run folder and those within, such as of the parts of a study; the inside of arrays is none."""
+    """Return a run folder and those within, such as the arrays of a study's parts."""
     found = []
     for folder, inner, _ in os.walk(run):
-        inner[:] = sorted(name for name in inner if not name.endswith(".zarr") and TEMPORARY not in name)
+        inner[:] = sorted(name for name in inner if TEMPORARY not in name)
         found.append(Path(folder))
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_histogan.config import TrainGanConfig
+from napari_histogan.config import LabelEfficiencyConfig, TrainGanConfig
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.cleaning import ELSEWHERE_S, leftovers, remove
 from napari_histogan.project.runs import read_status, write_status
@@ -22,7 +22,7 @@ from napari_histogan.project.store import Project
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from napari_histogan.config import TrainGanConfig
+from napari_histogan.config import LabelEfficiencyConfig, TrainGanConfig
 from napari_histogan.progress import QuietReporter
 from napari_histogan.project.store import Project
 with Project.open(sys.argv[1]).new_artifact("generator", TrainGanConfig(), QuietReporter()) as draft:
@@ -78,6 +78,16 @@ def test_checkpoints_go_once_there_is_a_result(project: Project) -> None:
     assert remove(leftovers(project.root)) == 500
     assert list((run / "checkpoints").iterdir()) == []
     assert (run / "config.toml").exists()
+
+
+def test_chunks_half_written_within_a_study_go(project: Project) -> None:
+    run = project.new_run(LabelEfficiencyConfig())
+    chunks = run / "seed-0" / "synthetic" / "pairs" / "pairs.zarr" / "masks" / "c" / "0"
+    chunks.mkdir(parents=True)
+    (chunks / "0").write_bytes(bytes(100))
+    half = chunks / "1.9a3c71af7c62420b92d89d4ee43a3d6f.partial"
+    half.write_bytes(bytes(10))
+    assert [item.path for item in leftovers(project.root, settled_s=0)] == [half]
 
 
 def test_numbers_claimed_by_nobody_go(project: Project) -> None:
