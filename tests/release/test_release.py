@@ -44,8 +44,35 @@ def test_the_wheel_holds_what_users_need_and_nothing_else(wheel):
     assert not [n for n in names if "test" in n.lower() or n.endswith((".pyc", ".zip"))]
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert "Classifier: Framework :: napari" in metadata
+    assert links_beside(metadata.partition("\n\n")[2]) == []
     assert "histogan = napari_histogan.cli:main" in scripts
     assert "napari-histogan = napari_histogan:napari.yaml" in scripts
+
+
+def links_beside(text):
+    """Links and pictures that an index cannot follow, for they name files without an address."""
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+def test_an_index_shows_no_dead_links_with_or_without_an_address():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from package_readme import for_an_index
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = {target.partition("#")[0] for target in links_beside(text)}
+    named, linked = (
+        for_an_index(text, None, "1.2.3"),
+        for_an_index(text, "https://host.example/us/here/", "1.2.3"),
+    )
+    assert links_beside(named) == links_beside(linked) == []
+    for file in files:
+        assert f"`{file}`" in named or f"`{file}/`" in named, file
+        kind = "raw" if file.endswith(".png") else "blob"
+        assert f"https://host.example/us/here/{kind}/v1.2.3/{file}" in linked
+    assert "<!--" not in named + linked
+    commands = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert commands
+    assert all(block in named and block in linked for block in commands)
 
 
 def test_modules_of_the_checkout_are_all_in_the_wheel(wheel):
