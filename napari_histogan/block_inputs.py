@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.store import Project
 from napari_histogan.slides.ngff import channel_names, open_multiscale, scale_um
 from napari_histogan.slides.reader import SlideReader
+from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.slides.stored_arrays import StoredArray
 from napari_histogan.stage_inputs import open_entry, stage_input
 from napari_histogan.training.block_sources import SlideBlocks
@@ -245,9 +246,8 @@ def block_training(
         raise LabelError(
             f"the project has {project.classes.num_classes} classes", "two or more", "add them in the dock"
         )
-    slides = [
-        held.enter_context(open_entry(project.slide(str(artifact.summary["slide"])))) for artifact in sets
-    ]
+    shelf = held.enter_context(closing(SlideShelf()))
+    slides = [shelf.keep(open_entry(project.slide(str(artifact.summary["slide"])))) for artifact in sets]
     grids = [
         np.where(each.whole((s.size.height * s.mpp, s.size.width * s.mpp)), each.grid, -1)
         for each, s in zip(labels, slides, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from napari_histogan.models.device import Compute, resolve
 from napari_histogan.progress import Reporter
 from napari_histogan.project.slide_labels import slide_labels, slide_labels_path
 from napari_histogan.project.store import Project
+from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.slides.tissue import tissue_mask
 from napari_histogan.stage_inputs import open_entry
 from napari_histogan.training.train_weakly import SCORES_FILE
@@ -74,10 +75,10 @@ def labeled_slides(
                     "add the file, or leave lesions out",
                 )
     known = {BENIGN: False, MALIGN: True, UNKNOWN: None}
-    slides = []
+    slides, shelf = [], held.enter_context(closing(SlideShelf()))
     for done, entry in enumerate(entries):
         reporter.progress(done, len(entries), "slides", "Finding the tissue")
-        reader = held.enter_context(open_entry(entry))
+        reader = shelf.keep(open_entry(entry))
         tissue = tissue_mask(reader)
         slides.append(
             WeakSlide(entry.name, reader, known[labels[entry.name]], tissue, entry.name in kept_back)

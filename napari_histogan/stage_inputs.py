@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from napari_histogan.project.store import Project
 from napari_histogan.slides.patch_plan import PatchPlan, plan_patches
 from napari_histogan.slides.patches import PatchStream
 from napari_histogan.slides.reader import SlideReader, open_slide
+from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.training.checkpoint import CheckpointStore
 from napari_histogan.training.gan_result import NOTE, networks_of
 from napari_histogan.training.labelled_pixels import PaintedSamples
@@ -71,8 +72,8 @@ def planned_patches(
     if config.scheduler:
         wanted = [SlideToPlan(entry.name, entry.path, entry.mpp, entry.fingerprint) for entry in entries]
         return share_plan(wanted, config.patch_px, config.mpp, folder, config.scheduler, reporter)
-    with ExitStack() as opened:
-        readers = [opened.enter_context(open_entry(entry)) for entry in entries]
+    with closing(SlideShelf()) as shelf:
+        readers = [shelf.keep(open_entry(entry)) for entry in entries]
         return plan_patches(readers, config.patch_px, config.mpp, folder, reporter=reporter)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from napari_histogan.project.artifacts import Artifact, Parent
 from napari_histogan.project.inputs import keep_inputs
 from napari_histogan.project.outside_files import file_parent
 from napari_histogan.project.store import Project
+from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.stage_inputs import (
     generator_mpp,
     open_entry,
@@ -81,12 +82,12 @@ def segmenter_inputs(
     painted = _painted_behind(project, config, parents)
     if painted:
         pairs.append(_painted_pairs(project, painted, pairs, config.painted_share))
-    with ExitStack() as stack:
+    with closing(SlideShelf()) as shelf:
         others = [source for source in named if source.kind != "artifact"]
         if others:
             side = pairs[0].patch_px if pairs else config.patch_px
             mpp = config.mpp or (pairs[0].mpp if pairs else _usual_mpp(project))
-            pairs += [_open(project, config, source, side, mpp, stack) for source in others]
+            pairs += [_open(project, config, source, side, mpp, shelf) for source in others]
         init = None
         if config.init:
             parents = [*parents, stage_input(project, reporter, config.init, "segmenter")]
@@ -129,14 +130,14 @@ def _open(
     source: SourceName,
     side: int,
     mpp: float,
-    stack: ExitStack,
+    shelf: SlideShelf,
 ) -> SegmentationSource:
     """Open outlines on a slide, or a folder."""
     weight = 1.0 if source.weight is None else source.weight
     if source.kind == "folder":
         found = source.mpp or mpp
         return PictureFolder(source.path, found, project.classes, side, mpp, weight, config.accept_far_mpp)
-    slide = stack.enter_context(open_entry(project.slide(source.name)))
+    slide = shelf.keep(open_entry(project.slide(source.name)))
     return AnnotatedSlide(
         slide,
         read_annotations(source.path),

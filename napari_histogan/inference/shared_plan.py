@@ -23,7 +23,7 @@ NOTES = "tissue"
 """Folder in the run folder with masks and notes; it stays until the plan is written."""
 
 _MOST_SLIDES = 16
-"""Slides of a task; the scheduler keeps every task in memory, and asks of all for each that ends."""
+"""Slides of a task; the scheduler keeps every task in memory."""
 
 _TASKS = 4
 """Tasks for each worker, at least, if there are as many slides."""

@@ -23,7 +23,7 @@ LONELY_S = 60.0
 """Seconds to wait for a worker while there is none."""
 
 _CONNECT_S = 10.0
-_LOOK_S = 0.5
+_LOOK_S = 0.05
 Task = TypeVar("Task")
 
 
@@ -110,19 +110,16 @@ class Workers:
         JobError
             If the scheduler or all workers are lost, or a task loses several workers.
         """
-        from distributed import KilledWorker, wait
+        from distributed import KilledWorker, as_completed
 
         waiting = {self._client.submit(function, t, retries=RETRIES, pure=False): t for t in tasks}
         seen = time.monotonic()
         try:
+            results = as_completed(waiting, loop=self._client.loop)
             while waiting:
                 if should_stop():
                     raise Stopped(f"stopped with {len(waiting)} tasks left")
-                try:
-                    with self._client.as_current():
-                        ended = wait(list(waiting), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done
-                except TimeoutError:
-                    ended = set()
+                ended = results.next_batch(block=False)
                 for future in ended:
                     try:
                         future.result()
@@ -132,6 +129,8 @@ class Workers:
                         failed(waiting.pop(future), _as_ours(error))
                         continue
                     done(waiting.pop(future))
+                if not ended:
+                    time.sleep(_LOOK_S)
                 if ended or self._client.nthreads():
                     seen = time.monotonic()
                 elif time.monotonic() - seen > self._lonely_s:

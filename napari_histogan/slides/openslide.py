@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import LevelInfo, SlideReader
 from napari_histogan.slides.tile_cache import UInt8Array
 
-_CACHE_BYTES = 64 * 2**20
+_CACHE_BYTES = 128 * 2**20
+"""Memory for tiles of all slides that are open together: a project may have thousands."""
+
+
+@lru_cache(maxsize=1)
+def _cache() -> openslide.OpenSlideCache:
+    return openslide.OpenSlideCache(_CACHE_BYTES)
 
 
 class OpenSlideReader(SlideReader):
@@ -29,7 +36,7 @@ class OpenSlideReader(SlideReader):
         path = Path(path)
         try:
             self._slide = openslide.OpenSlide(path)
-            self._slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+            self._slide.set_cache(_cache())
         except (openslide.OpenSlideError, OSError) as error:
             raise SlideUnreadable(
                 f"{path.name} cannot be opened as a slide ({error})",

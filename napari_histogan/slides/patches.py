@@ -24,7 +24,8 @@ from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.patch_plan import PatchPlan, PlannedSlide, check_fits, plan_patches
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.pixels import turned
-from napari_histogan.slides.reader import PICTURE_SUFFIXES, open_slide
+from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader, open_slide
+from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 from napari_histogan.slides.tissue import TissueMask
 
@@ -203,9 +204,10 @@ class PatchStream(OrderedPatches):
         super().__init__(plan.patch_px, plan.mpp, seed, dihedral, threads)
         self.plan, self.min_tissue = plan, min_tissue
         self._slides: list[_Source] = []
+        self._shelf = SlideShelf()
         try:
             for slide in plan.slides:
-                source = _Source(slide, plan, memory_bytes)
+                source = _Source(slide, plan, memory_bytes, self._shelf)
                 memory_bytes -= source.held_bytes
                 self._slides.append(source)
         except BaseException:
@@ -244,16 +246,15 @@ class PatchStream(OrderedPatches):
     def close(self) -> None:
         """Stop reading ahead and close the slides."""
         super().close()
-        for source in self._slides:
-            source.reader.close()
+        self._shelf.close()
 
 
 class _Source:
     """A slide at one resolution, in memory if it is small enough."""
 
-    def __init__(self, slide: PlannedSlide, plan: PatchPlan, memory_bytes: int) -> None:
+    def __init__(self, slide: PlannedSlide, plan: PatchPlan, memory_bytes: int, shelf: SlideShelf) -> None:
         self.mpp = plan.mpp
-        self.reader = open_slide(slide.path, slide.mpp)
+        self.reader: SlideReader = shelf.keep(open_slide(slide.path, slide.mpp))
         try:
             self._refuse_changes(slide)
             check_fits(self.reader, plan.patch_px, plan.mpp)

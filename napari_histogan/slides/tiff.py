@@ -7,6 +7,7 @@ about twice as fast as asking a slide library for a rectangle.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import struct
@@ -25,7 +26,10 @@ from napari_histogan.slides.pixels import to_rgb
 from napari_histogan.slides.reader import SlideReader, pyramid_levels
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 
-_CACHE_BYTES = 64 * 2**20
+_TILES = TileCache(128 * 2**20)
+"""Tiles of all slides that are open together, by the reader's number: a project may have thousands."""
+
+_NUMBERS = itertools.count()
 _LARGEST_TILE_BYTES = 1 << 30
 _MOST_PAGES = 16_384
 _TRUSTED_TAG_MPP = 20.0
@@ -68,7 +72,7 @@ class TiffReader(SlideReader):
         except DAMAGE as error:
             self._tiff.close()
             raise _not_a_tiff(path, error) from error
-        self._tiles = TileCache(_CACHE_BYTES)
+        self._number = next(_NUMBERS)
         self._file = path.open("rb")
         self._seek_lock = threading.Lock()
         super().__init__(path, levels, stated_mpp, mpp)
@@ -91,7 +95,7 @@ class TiffReader(SlideReader):
     def close(self) -> None:
         """Close the file."""
         super().close()
-        self._tiles.clear()
+        _TILES.drop(self._number)
         self._file.close()
         self._tiff.close()
 
@@ -127,7 +131,7 @@ class TiffReader(SlideReader):
         return out
 
     def _tile(self, level: int, index: int) -> UInt8Array:
-        tile = self._tiles.get((level, index))
+        tile = _TILES.get((self._number, level, index))
         if tile is None:
             page = self._pages[level]
             count = page.databytecounts[index]
@@ -138,7 +142,7 @@ class TiffReader(SlideReader):
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 decoded = np.invert(decoded)
             tile = to_rgb(decoded[0], self.path.name)
-            self._tiles.put((level, index), tile)
+            _TILES.put((self._number, level, index), tile)
         return tile
 
     def _bytes(self, offset: int, count: int) -> bytes:

@@ -52,6 +52,12 @@ class TileCache:
         """Pickle without the tiles."""
         return type(self), (self.max_bytes,)
 
+    def drop(self, owner: Hashable) -> None:
+        """Forget what is kept under keys that are tuples beginning with ``owner``."""
+        with self._lock:
+            for key in [key for key in self._tiles if isinstance(key, tuple) and key[0] == owner]:
+                self.held_bytes -= self._tiles.pop(key).nbytes
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

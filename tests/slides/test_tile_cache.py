@@ -32,6 +32,19 @@ def test_a_tile_larger_than_the_cache_is_not_kept():
     assert cache.get("small") is not None
 
 
+def test_what_one_owner_kept_can_be_dropped():
+    cache = TileCache(1000)
+    for owner in (1, 2):
+        for k in range(3):
+            cache.put((owner, k), tile(owner))
+    cache.put("other", tile(9))
+    cache.drop(1)
+    assert cache.held_bytes == 400
+    assert cache.get((1, 0)) is None
+    assert cache.get((2, 2))[0] == 2
+    assert cache.get("other")[0] == 9
+
+
 def test_putting_a_key_again_replaces_it():
     cache = TileCache(250)
     for value in range(5):
