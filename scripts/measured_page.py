@@ -122,6 +122,7 @@ def as_page(record: Mapping[str, Any], missing: list[str]) -> str:
         "|---|---|---|",
         *map(_run_line, done),
         "",
+        *_together(done),
     ]
     return "\n".join(lines)
 
@@ -144,8 +145,19 @@ def _peer_line(row: Row) -> str:
 
 
 def _run_line(entry: Mapping[str, Any]) -> str:
-    took = f"{entry['seconds']} s" if "seconds" in entry else ""
+    took = f"{entry['seconds']} s" if "seconds" in entry else "by hand"
+    took += f", {entry['cpu_seconds']} CPU s" if "cpu_seconds" in entry else ""
     return f"| `{entry['command']}` | {took} | {entry['machine']} |"
+
+
+def _together(done: list[Mapping[str, Any]]) -> list[str]:
+    """Tell how long the runs took together; nothing if fewer than two said it."""
+    told = [entry for entry in done if "seconds" in entry and "cpu_seconds" in entry]
+    if len(told) < 2:
+        return []
+    clock, cpu = (sum(entry[key] for entry in told) / 60 for key in ("seconds", "cpu_seconds"))
+    words = f"{clock:.0f} minutes by the clock and {cpu:.0f} CPU minutes"
+    return [f"The {len(told)} runs whose CPU time is told took {words}.", ""]
 
 
 def _link(benchmark: str) -> str:

@@ -17,6 +17,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -38,7 +39,7 @@ PACKAGES = ("napari-histogan", "torch", "numpy", "zarr", "openslide-python")
 
 def run(name: str, form: str, seconds: float) -> dict[str, Any]:
     """Return a benchmark's last line with what its first says, or why there is none."""
-    started = time.monotonic()
+    started, spent = time.monotonic(), cpu_of_children()
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), f"--{form}"]
     result: dict[str, Any] = {"benchmark": name, "command": f"python benchmarks/{name}.py --{form}"}
     try:
@@ -46,6 +47,7 @@ def run(name: str, form: str, seconds: float) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {**result, "failed": f"not done after {seconds:.0f} s"}
     result["seconds"] = round(time.monotonic() - started)
+    result["cpu_seconds"] = round(cpu_of_children() - spent)
     lines = done.stdout.splitlines()
     try:
         last = json.loads(lines[-1])
@@ -53,6 +55,12 @@ def run(name: str, form: str, seconds: float) -> dict[str, Any]:
     except (IndexError, KeyError, TypeError, ValueError):
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         return {**result, "failed": f"ended with {done.returncode}: {said}"}
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all processes that this one started and that ended; 0 on Windows."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def taken(log: Path, command: str) -> dict[str, Any]:

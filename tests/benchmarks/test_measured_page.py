@@ -15,7 +15,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from measured_goals import BESIDE, JUDGED, Beside, Judged, one  # noqa: E402
 from measured_page import as_page, goal_rows, number, peer_rows  # noqa: E402
-from run_benchmarks import merged  # noqa: E402
+from run_benchmarks import cpu_of_children, merged  # noqa: E402
 
 RECORD = json.loads((ROOT / "docs/measured.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/measured.md").read_text(encoding="utf-8")
@@ -107,3 +107,19 @@ def test_what_a_run_by_hand_printed_is_taken_up(tmp_path):
     done = subprocess.run([*command, "--take", str(log), "z"], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "is not what a benchmark printed" in done.stderr
+
+
+def test_the_page_adds_up_how_long_runs_took():
+    timed = [{**entry, "seconds": 150, "cpu_seconds": 90} for entry in DONE[:2]]
+    page = as_page({**RECORD, "benchmarks": [*timed, *DONE[2:3]]}, [])
+    assert "| 150 s, 90 CPU s |" in page
+    assert "The 2 runs whose CPU time is told took 5 minutes by the clock" in page
+    assert "and 3 CPU minutes." in page
+
+
+def test_cpu_time_of_a_benchmark_is_that_of_its_processes():
+    before = cpu_of_children()
+    work = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    if sys.platform != "win32":
+        assert 0.4 <= cpu_of_children() - before < 5
