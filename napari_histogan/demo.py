@@ -165,7 +165,11 @@ def _train_and_compare(
     transfer = stages.run(
         "Going on with real patches",
         c.TrainSegmenterConfig(
-            steps=plan.transfer_steps, sources=(real.id,), init=synthetic.id, learning_rate=5e-4
+            steps=plan.transfer_steps,
+            sources=(real.id,),
+            init=synthetic.id,
+            rehearsal=0.0,  # real patches alone, as in the paper's Transfer
+            learning_rate=5e-4,
         ),
     )
     count = int(classifier.summary.get("painted", 0))

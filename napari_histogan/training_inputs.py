@@ -29,7 +29,7 @@ from napari_histogan.stage_inputs import (
     training_sources,
 )
 from napari_histogan.training.annotated_slides import AnnotatedSlide
-from napari_histogan.training.datasets import ArrayPairs, SegmentationSource, ZarrPairs
+from napari_histogan.training.datasets import SAME_MPP, ArrayPairs, SegmentationSource, ZarrPairs
 from napari_histogan.training.picture_folders import PictureFolder
 
 PAIRS = "pairs.zarr"
@@ -90,11 +90,45 @@ def segmenter_inputs(
             pairs += [_open(project, config, source, side, mpp, shelf) for source in others]
         init = None
         if config.init:
-            parents = [*parents, stage_input(project, reporter, config.init, "segmenter")]
-            init = parents[-1].path
+            earlier = stage_input(project, reporter, config.init, "segmenter")
+            init, known = earlier.path, partial(_learned_earlier, project, earlier, parents)
+            old = keep_inputs(project, reporter.run_dir, "rehearsed", known) if config.rehearsal else []
+            pairs += _rehearsed_pairs(old, pairs, config.rehearsal, reporter)
+            parents = [*parents, earlier, *old]
         outlines = [file_parent(source.path) for source in others if source.kind == "outlines"]
         masks = map(project.masks_parent, painted)
         yield SegmenterInputs(pairs, parents, init, [*parents, *painted, *masks, *outlines])
+
+
+def _learned_earlier(project: Project, net: Artifact, sources: list[Artifact]) -> list[Artifact]:
+    """Return what a net learned from, itself or as the net that it began with, beside the sources."""
+    there = {item.id: item for item in project.artifacts()}
+    known, waiting, found = {item.id for item in sources}, [net], list[Artifact]()
+    while waiting:
+        for parent in waiting.pop().parents:
+            item = there.get(parent.id)
+            if item is None or item.id in known or item.hash != parent.hash:
+                continue
+            known.add(item.id)
+            if item.kind == "segmenter":
+                waiting.append(item)
+            elif item.kind in ("dataset", "corrections"):
+                found.append(item)
+    return found
+
+
+def _rehearsed_pairs(
+    old: list[Artifact], new: list[SegmentationSource], share: float, reporter: Reporter
+) -> list[SegmentationSource]:
+    """Open what the earlier net learned from, weighing so much that it is this share of all draws."""
+    opened = [ZarrPairs(item.path / PAIRS) for item in old]
+    fit = [p for p in opened if p.patch_px == new[0].patch_px and abs(p.mpp / new[0].mpp - 1) <= SAME_MPP]
+    if len(fit) < len(opened):
+        reporter.warn("what the earlier net learned from has patches of another size; it is not rehearsed")
+    drawn = sum(source.weight * len(source) for source in new)
+    for pairs in fit:
+        pairs.weight = share / (1 - share) * drawn / sum(map(len, fit))
+    return list(fit)
 
 
 def _painted_behind(

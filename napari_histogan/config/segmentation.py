@@ -115,6 +115,14 @@ class TrainSegmenterConfig(StageConfig):
         10.0, "How often a corrected patch is drawn, compared with a synthetic one.", ge=0
     )
     init: str = more("", "Segmenter to start from (transfer learning); empty starts anew.")
+    rehearsal: float = more(
+        0.5,
+        "With init: share of the draws that are what that segmenter learned from, where the project still "
+        "has it and it is not among the sources; a few corrections alone make a net forget rare classes. "
+        "0 is off.",
+        ge=0,
+        lt=1,
+    )
 
     @model_validator(mode="before")
     @classmethod

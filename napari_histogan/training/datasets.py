@@ -33,7 +33,8 @@ UInt8 = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 _PAIRS_PER_CHUNK = 64
-_SAME_MPP = 0.02
+SAME_MPP = 0.02
+"""Resolutions that differ by a smaller share are the same."""
 
 
 class SegmentationSource(Protocol):
@@ -226,7 +227,7 @@ class PairPool:
             )
         self.mpp, self.patch_px = sources[0].mpp, sources[0].patch_px
         for source in sources[1:]:
-            if source.patch_px != self.patch_px or abs(source.mpp / self.mpp - 1) > _SAME_MPP:
+            if source.patch_px != self.patch_px or abs(source.mpp / self.mpp - 1) > SAME_MPP:
                 raise LabelError(
                     f"the sources have patches of {self.patch_px} px at {self.mpp:g} um/px and of "
                     f"{source.patch_px} px at {source.mpp:g} um/px",

@@ -41,7 +41,7 @@ def one_cycle(step: int, steps: int) -> float:
 
 @dataclass
 class SegmenterState:
-    """All that a step changes."""
+    """All that a step changes; ``begun_with`` is the score of the net that training started from."""
 
     net: SegmenterNet
     averaged: SegmenterNet
@@ -52,6 +52,7 @@ class SegmenterState:
     loss: float = math.nan
     best_figures: dict[str, float] = field(default_factory=dict)
     best_weights: Weights = field(default_factory=dict)
+    begun_with: float = math.nan
 
     def take_step(self, pixels: Tensor, masks: Tensor, rate: float) -> Tensor:
         """Make one step of the optimizer and of the average.
@@ -111,6 +112,7 @@ class SegmenterState:
             "optimizer": self.optimizer.state_dict(),
             "best_figures": self.best_figures,
             "best_weights": self.best_weights,
+            "begun_with": self.begun_with,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -127,6 +129,7 @@ class SegmenterState:
             ) from error
         self.step = int(snapshot["step"])
         self.best_figures, self.best_weights = snapshot["best_figures"], snapshot["best_weights"]
+        self.begun_with = float(snapshot.get("begun_with", math.nan))
 
 
 def new_state(

@@ -32,6 +32,7 @@ from napari_histogan.training.team import SilentReporter, Team
 
 _MOST_VALIDATION_PAIRS = 512
 _METRIC_EVERY = 20
+_WORSE = 0.02
 LEAST_TO_CHOOSE_BY = 16
 """Held-out pairs from which on validation chooses the weights that are kept."""
 
@@ -99,6 +100,8 @@ def train_segmenter(
     if (found := store.load_latest()) is not None:
         state.restore(found.state)
         pool.load_state_dict(found.state.get("pool", {"hardness": []}))
+    elif init is not None and team.leads and pool.held_out_count:
+        state.begun_with = _validate(state.averaged, pool, classes, team.compute)[0]["score"]
     team.wait()  # nobody writes a checkpoint before all have read the last
     saved_at, losses = time.monotonic(), []
 
@@ -140,6 +143,11 @@ def train_segmenter(
         net = copy.deepcopy(state.averaged)
         net.load_state_dict(state.best_weights)
         figures = state.best_figures if pool.held_out_count else {}
+        if figures and figures["score"] < state.begun_with - _WORSE:
+            reporter.warn(
+                f"the net became worse on the {pool.held_out_count} held-out pairs: a score of "
+                f"{figures['score']:.2f}, and of {state.begun_with:.2f} before; rather use the earlier one"
+            )
         save_segmenter(folder, net, classes.names, pool.mpp, pool.patch_px, absent, figures)
     team.wait()
     return folder

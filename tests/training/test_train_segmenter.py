@@ -259,3 +259,15 @@ def test_four_patches_lie_together_as_written():
     assert whole.shape == (2, 3, 4, 4)
     assert whole[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
     assert laid_together(patches[:, 0])[1].tolist() == [[4, 4, 5, 5]] * 2 + [[6, 6, 7, 7]] * 2
+
+
+def test_going_on_from_a_net_says_when_it_became_worse(tmp_path: Path) -> None:
+    settings = config(steps=60, validation_share=0.4)
+    first = train_segmenter([pairs()], 3, settings, QuietReporter(tmp_path / "first"))
+    ruined, kind = QuietReporter(tmp_path / "ruined"), QuietReporter(tmp_path / "kind")
+    for reporter, rate in ((ruined, 0.9), (kind, 1e-5)):
+        more = settings.model_copy(update={"steps": 4, "learning_rate": rate})
+        train_segmenter([pairs()], 3, more, reporter, init=first)
+    assert [e["message"] for e in kind.events if e["kind"] == "warning"] == []
+    (said,) = [e["message"] for e in ruined.events if e["kind"] == "warning"]
+    assert "became worse" in said
