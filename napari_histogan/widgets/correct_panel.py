@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.widgets.correcting import FRAME_PX
 from napari_histogan.widgets.net_versions import NetVersions
 from napari_histogan.widgets.overview import uncounted_corrections
@@ -13,6 +14,7 @@ from napari_histogan.widgets.rounds import judging_stages
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView, keep_low
 from napari_histogan.widgets.stage_forms import config_of
+from napari_histogan.widgets.stage_titles import results_in_words
 from napari_histogan.widgets.tool_bar import ToolBar
 
 _TABLE_PX = 90
@@ -55,10 +57,14 @@ class CorrectPanel(SessionView):
             "Gather the corrections and train the next version of the net ({Ctrl+Return})"
         )
         self.nets = NetVersions()
+        self.nets.changed.connect(self._tell_worse)
         self.versions = self.nets.table
         self.round = QLabel()
         self.round.setWordWrap(True)
         self.round.hide()
+        self.back_button = self._button("Go back", "Shift+X", self.go_back)
+        self.back_button.setToolTip("Run slides with the version before the last round again ({Shift+X})")
+        self.back_button.hide()
         for k in range(1, 10):
             self._digit(k, lambda k=k: self._choose_class(k))
         self._lay_out()
@@ -85,6 +91,7 @@ class CorrectPanel(SessionView):
         layout.addWidget(self.fix_box)
         layout.addWidget(self.retrain_button)
         layout.addWidget(self.round)
+        layout.addWidget(self.back_button)
         layout.addWidget(self.nets, 1)
         keep_low(self.nets.table, _TABLE_PX)
         self.area = self.lay_out_scrolled(body)
@@ -137,6 +144,24 @@ class CorrectPanel(SessionView):
     def _tell_round(self, words: str) -> None:
         self.round.setText(words)
         self.round.setVisible(bool(words))
+        self._tell_worse()
+
+    def _tell_worse(self) -> None:
+        """Offer the version before the last round as long as a worse one is in use."""
+        session = self.session
+        if session is None or session.project is None:
+            return
+        better = session.rounds.better
+        in_use = bool(better) and net_in_use(session.project) == session.rounds.worse
+        self.back_button.setText(f"It became worse: go back to {results_in_words([better])}  ({{Shift+X}})")
+        self.back_button.setVisible(in_use and not session.read_only)
+
+    def go_back(self) -> None:
+        """Use the version before the last round."""
+        session = self.session
+        if session is None or session.project is None or not session.rounds.better:
+            return
+        self.nets.use_version(session.rounds.better)
 
     def accept(self) -> None:
         """Keep the frame."""

@@ -16,6 +16,6 @@ class Fold(QCollapsible):
     """
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
-        super().__init__(title, parent)
+        super().__init__(title, parent, expandedIcon="▼", collapsedIcon="▶")
         self.setDuration(0)
         self.toggleButton().setToolTip(f"{title}: show or fold away")

@@ -23,6 +23,7 @@ from napari_histogan.widgets.curve import CurveWidget
 from napari_histogan.widgets.job_watcher import JobRecord
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_titles import title_of
 
 _PREVIEW_PX = 300
 _LOG_LINES = 12
@@ -150,9 +151,7 @@ class JobView(SessionView):
         if record is None:
             return
         position = self.chooser.findData(number)
-        title = (
-            f"{number}  {record.status.stage.replace('_', ' ')}, {_STATES[record.status.state].split(';')[0]}"
-        )
+        title = _title(record)
         if position < 0:
             self._refill()
         elif self.chooser.itemText(position) != title:
@@ -282,7 +281,8 @@ class JobView(SessionView):
         if record is None:
             return ""
         error = record.status.error or {}
-        head = f"{record.status.stage} (run {record.number}) failed: {error.get('message', 'no message')}"
+        message = error.get("message", "no message")
+        head = f"{title_of(record.status.stage)} (run {record.number}) failed: {message}"
         return f"{head}\n\nLast lines of {record.run_dir / 'log.txt'}:\n{record.job.tail_log(_LOG_LINES)}"
 
     def _copy(self) -> None:
@@ -303,7 +303,7 @@ def in_words(seconds: float) -> str:
 def _title(record: JobRecord) -> str:
     """Return number, stage, and state of a job in a few words."""
     state = _STATES[record.status.state].split(";")[0]
-    return f"{record.number}  {record.status.stage.replace('_', ' ')}, {state}"
+    return f"{record.number}  {title_of(record.status.stage)}, {state}"
 
 
 def _number(value: float) -> str:

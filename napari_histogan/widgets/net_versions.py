@@ -22,8 +22,17 @@ from napari_histogan.project.store import Project
 from napari_histogan.widgets.keys import keyed
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_titles import results_in_words
 
-_FIGURES = ("mcc", "validation_mcc", "dice", "accuracy", "validation_loss", "loss")
+_FIGURES = {
+    "mcc": "MCC",
+    "validation_mcc": "MCC",
+    "dice": "Dice",
+    "accuracy": "accuracy",
+    "validation_loss": "loss",
+    "loss": "loss",
+}
+"""Figures that tell how good a net is, the most telling first, and how they are called."""
 
 
 class NetVersions(SessionView):
@@ -144,12 +153,13 @@ class NetVersions(SessionView):
         if len(maps) != 2:
             missing = next(net for net, made in found if made is None)
             use = keyed("{X}", self.where)
+            name = results_in_words([missing]).capitalize()
             session.told.emit(
-                f"{missing} has no map of this slide yet: use it ({use}), then run it on the slide.",
-                "warning",
+                f"{name} has no map of this slide yet: use it ({use}), then run it on the slide.", "warning"
             )
             return None
-        session.told.emit(f"Left: {chosen[0]}. Right: {chosen[1]}.", "info")
+        left, right = (results_in_words([net]) for net in chosen)
+        session.told.emit(f"Left: {left}. Right: {right}.", "info")
         return maps[0], maps[1]
 
     def use(self) -> None:
@@ -160,11 +170,21 @@ class NetVersions(SessionView):
         if len(chosen) != 1:
             session.told.emit("Choose one version first.", "info")
             return
+        self.use_version(chosen[0])
+
+    def use_version(self, net: str) -> bool:
+        """Run slides with a version from now on; False if it was told why not."""
+        session = self.session
+        if session is None or session.project is None or session.read_only:
+            return False
         project = session.project
-        if session.attempt(lambda: use_net(project, chosen[0])):
-            session.told.emit(f"Slides are run with {chosen[0]} until a newer net is trained.", "info")
-            self.fill()
-            self.changed.emit()
+        if not session.attempt(lambda: use_net(project, net)):
+            return False
+        name = results_in_words([net])
+        session.told.emit(f"Slides are run with {name} until a newer net is trained.", "info")
+        self.fill()
+        self.changed.emit()
+        return True
 
 
 def _newest_map(heatmaps: list[Artifact], net: str) -> Artifact | None:
@@ -191,8 +211,8 @@ def _scores_on_slides(project: Project) -> dict[str, str]:
 def _words(net: Artifact) -> tuple[str, str]:
     """Return sources and the best known validation figure of a net."""
     summary: dict[str, Any] = net.summary
-    sources = ", ".join(parent.id for parent in net.parents)
+    sources = results_in_words(parent.id for parent in net.parents)
     for key in _FIGURES:
         if isinstance(summary.get(key), int | float):
-            return sources, f"{key.replace('_', ' ')} {summary[key]:.3f}"
+            return sources, f"{_FIGURES[key]} {summary[key]:.3f}"
     return sources, ""

@@ -10,6 +10,7 @@ from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.overview import PATCHES, SLIDES, coarse_way, wanting_estimates
 from napari_histogan.project.painted_sets import count_painted
 from napari_histogan.project.store import Project
+from napari_histogan.widgets.stage_titles import title_of
 
 StepState = Literal["missing", "there", "stale", "running"]
 
@@ -108,7 +109,7 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
     state = {step.name: step.state for step in steps}
     painted = count_painted(project)
     if running:
-        return NextStep("show_job", "Look at the running job", f"{_words(running[0])} is running.")
+        return NextStep("show_job", "Look at the running job", f"{title_of(running[0])}: at work.")
     if way := coarse_way(project):
         return _next_of_coarse(project, way, state)
     if state["generator"] == "missing":
@@ -130,7 +131,7 @@ def next_step(project: Project, steps: Sequence[Step], running: Sequence[str] = 
     if painted < GOOD_START and state["pixel_classifier"] == "missing":
         left = GOOD_START - painted
         return NextStep(
-            "paint", "Paint the next sample", f"Paint what you are sure of; {left} more masks are a start."
+            "paint", "Paint the next sample", f"Paint what you are sure of; {left} more for a good start."
         )
     return _next_training(project, state)
 
@@ -210,7 +211,3 @@ def _artifact_state(artifact: Artifact | None, reason: str) -> tuple[StepState, 
 def _newest(project: Project, kind: str) -> Artifact | None:
     found = project.artifacts(kind)
     return found[-1] if found else None
-
-
-def _words(stage: str) -> str:
-    return stage.replace("_", " ").capitalize()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_histogan.errors import HistoganError
 from napari_histogan.widgets.job_view import in_words
@@ -15,8 +15,10 @@ from napari_histogan.widgets.keys import KeyButton
 from napari_histogan.widgets.overview import NextStep, Step, next_step, overview
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
+from napari_histogan.widgets.stage_titles import title_of
 
 _MARKS = {"there": "#009e73", "stale": "#e69f00", "running": "#56b4e9", "missing": "#808080"}
+_NAME_PX = 60
 _REFRESH_MS = 400
 _SIGNS = {"there": "●", "stale": "◐", "running": "▶", "missing": "○"}
 
@@ -42,6 +44,9 @@ class ProjectHeader(SessionView):
         super().__init__(parent)
         self._next: NextStep | None = None
         self.name = QLabel()
+        # A long name is cut, so that time and buttons stay whole; the tooltip has the folder.
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.name.setMinimumWidth(_NAME_PX)
         self.saved = QLabel()
         self.close_button = self._button("Projects", "Alt+P", self.close_wanted.emit)
         self.close_button.setToolTip("Back to the list of projects; jobs go on ({Alt+P})")
@@ -125,7 +130,7 @@ class ProjectHeader(SessionView):
         if not active:
             return ""
         record = active[0]
-        words = [record.status.stage.replace("_", " ").capitalize()]
+        words = [title_of(record.status.stage)]
         total = float(record.progress.get("total") or 0)
         if total > 0:
             words.append(f"{100 * float(record.progress.get('done', 0)) / total:.0f} %")
@@ -134,7 +139,7 @@ class ProjectHeader(SessionView):
         return ", ".join(words)
 
     def _on_saved(self, _index: int, _pixels: int) -> None:
-        self.saved.setText(f"saved {datetime.now():%H:%M:%S}")
+        self.saved.setText(f"saved {datetime.now():%H:%M}")
         self._timer.start()
 
     def _go(self) -> None:

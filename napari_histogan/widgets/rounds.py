@@ -13,13 +13,24 @@ from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.store import Project
 from napari_histogan.widgets.stage_forms import config_of
+from napari_histogan.widgets.stage_titles import results_in_words
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
 
+_WORSE = 0.02
+"""So much less MCC after a round than before it counts as worse."""
+
 
 class Rounds(QObject):
     """Judges the newest map of a net that learned from corrections, whoever ran it.
+
+    Attributes
+    ----------
+    better
+        Id of the net before the newest round, if that round made the net worse; else "".
+    worse
+        Id of the net that the round made, in that case.
 
     Signals
     -------
@@ -33,6 +44,8 @@ class Rounds(QObject):
         super().__init__(session)
         self._session = session
         self._asked: tuple[str, ...] | None = None
+        self._pair: tuple[str, str] = "", ""
+        self.better = self.worse = ""
         session.project_opened.connect(self._forget)
         session.artifacts_changed.connect(self.judge)
 
@@ -47,12 +60,14 @@ class Rounds(QObject):
         if known == self._asked:
             return
         self._asked = known
+        self._pair = _net_of(before), _net_of(after)
         self._session.engine.ask(
             "round", self._show, project=str(project.root), before=before.id, after=after.id
         )
 
     def _forget(self) -> None:
         self._asked = None
+        self.better = self.worse = ""
         self.judged.emit("")
         self.judge()
 
@@ -62,7 +77,17 @@ class Rounds(QObject):
             return
         area = f"{_places(int(said['places']))}, {said['area_mm2']:.3g} mm2"
         mcc = f"MCC {said['before']:.2f} before, {said['after']:.2f} after"
-        self.judged.emit(f"The last round: {area}. {mcc}, {_judged_on(said)}.")
+        words = f"The last round: {area}. {mcc}, {_judged_on(said)}."
+        self.better = self.worse = ""
+        if said["after"] < said["before"] - _WORSE:
+            self.better, self.worse = self._pair
+            worse, better = results_in_words([self.worse]), results_in_words([self.better])
+            self._session.told.emit(
+                f"The last round made the net worse: MCC {said['before']:.2f} before, {said['after']:.2f} "
+                f"after. Slides are better run with {better} than with {worse}; tab Correct goes back to it.",
+                "warning",
+            )
+        self.judged.emit(words)
 
 
 def _places(count: int) -> str:

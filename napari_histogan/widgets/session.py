@@ -34,6 +34,7 @@ from napari_histogan.widgets.reviewing import Reviewing
 from napari_histogan.widgets.rounds import Rounds
 from napari_histogan.widgets.sample_store import SampleStore
 from napari_histogan.widgets.slide_view import SlideView
+from napari_histogan.widgets.stage_titles import title_of
 from napari_histogan.widgets.warming import Warming
 
 logger = logging.getLogger("napari_histogan")
@@ -142,7 +143,10 @@ class Session(QObject):
         self.close_project()
         self.read_only = project.read_only
         try:
-            if not self.read_only:
+            if self.read_only:
+                words = f"Opened for looking only: nothing can be written to {project.root}. To paint or train,"
+                self.told.emit(f"{words} copy the project to a folder that you may write to.", "warning")
+            else:
                 self._held.enter_context(project.studio_lock())
         except ProjectLocked as error:
             self.read_only = True
@@ -294,18 +298,18 @@ class Session(QObject):
 
     def _on_job_ended(self, number: int) -> None:
         record = self.jobs.records[number]
-        state, title = record.status.state, record.status.stage.replace("_", " ")
+        state, title = record.status.state, title_of(record.status.stage)
         if state == "done":
             if record.status.stage in ("sample_images", "invert_patches", "mix_samples"):
                 self._load_samples()
             if record.status.stage == "add_slides":
                 self.slides_changed.emit()
-            self.told.emit(f"Finished: {title}.", "info")
+            self.told.emit(f"Finished: {title.lower()}.", "info")
             if record.warnings and record.status.stage == "invert_patches":
                 self.told.emit(record.warnings[-1], "warning")
         elif state == "failed":
             error = record.status.error or {}
-            self.told.emit(f"{title.capitalize()} failed. {error.get('message', '')}", "error")
+            self.told.emit(f"{title} failed. {error.get('message', '')}", "error")
         self.artifacts_changed.emit()
 
     def _load_samples(self, reference: str = "") -> None:

@@ -125,6 +125,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         ("V", "Compare the maps of two chosen versions"),
         ("W", "Swipe between the maps of two chosen versions"),
         ("X", "Use the chosen version for slides"),
+        ("Shift+X", "Go back to the version before a round that made the net worse"),
     ),
     *_rows(
         "blocks",

@@ -22,6 +22,7 @@ from superqt import QLabeledSlider
 
 from napari_histogan.config import AddSlidesConfig, PredictHeatmapConfig
 from napari_histogan.errors import HistoganError
+from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.slide_list import ALL
 from napari_histogan.slides.reader import SLIDE_SUFFIXES, open_slide
@@ -32,6 +33,7 @@ from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import keep_low
 from napari_histogan.widgets.slide_list import SlideList
 from napari_histogan.widgets.stage_forms import last_values
+from napari_histogan.widgets.stage_titles import results_in_words
 
 _LIST_PX = 74
 
@@ -100,8 +102,8 @@ class SlidesPanel(FileDropView):
         form.setContentsMargins(0, 4, 0, 0)
         form.addRow("Map", self.versions)
         form.addRow("Class", self.classes)
-        form.addRow("Show above", self.threshold)
-        form.addRow("Opacity", self.opacity)
+        form.addRow("Show above %", self.threshold)
+        form.addRow("Opacity %", self.opacity)
         shown = QHBoxLayout()
         shown.addWidget(self.hide_button)
         shown.addWidget(self.alone_button)
@@ -307,7 +309,7 @@ class SlidesPanel(FileDropView):
     def _fill_versions(self, session: Session) -> None:
         """List the heatmaps of the open slide, if they are not those that are listed."""
         view = session.slide_view
-        rows = [(f"version {artifact.number}", artifact.id) for artifact in reversed(view.heatmaps())]
+        rows = [(_map_in_words(artifact), artifact.id) for artifact in reversed(view.heatmaps())]
         if view.heat is not None and view.heatmap is None:
             rows.insert(0, ("growing ...", ""))
         listed = [
@@ -318,6 +320,12 @@ class SlidesPanel(FileDropView):
             for text, reference in rows:
                 self.versions.addItem(text, reference)
         self.versions.setCurrentIndex(self.versions.findData(view.heatmap.id) if view.heatmap else 0)
+
+
+def _map_in_words(heatmap: Artifact) -> str:
+    """Return the number of a map, and of the net that made it."""
+    net = results_in_words(p.id for p in heatmap.parents if p.id.startswith("segmenters/"))
+    return f"{heatmap.number}, by {net}" if net else str(heatmap.number)
 
 
 def _all_slides_box() -> QCheckBox:

@@ -22,24 +22,17 @@ from napari_histogan.widgets.launcher_box import LauncherBox
 from napari_histogan.widgets.session import Session
 from napari_histogan.widgets.session_view import SessionView
 from napari_histogan.widgets.stage_forms import config_of, last_values
+from napari_histogan.widgets.stage_titles import title_of
 
 TRAIN_CHAIN = ("train_pixel_classifier", "synthesize_dataset", "train_segmenter")
 """From paint to a net for slides."""
 
-_TITLES = {
-    "extract_patches": "Find tissue and plan patches",
-    "train_gan": "Train generator",
-    "sample_images": "Draw samples",
-    "invert_patches": "Find real patches",
-    "mix_samples": "Mix samples",
-    "train_pixel_classifier": "Train pixel classifier",
-    "synthesize_dataset": "Make synthetic data set",
-    "train_segmenter": "Train segmentation net",
-    "predict_heatmap": "Run on slide",
-    "detect_objects": "Find objects",
-    "merge_corrections": "Gather corrections",
-    "evaluate": "Compare with outlines",
-}
+_SINGLE = (
+    "extract_patches", "train_gan", "sample_images", "invert_patches", "mix_samples",
+    "train_pixel_classifier", "synthesize_dataset", "train_segmenter", "predict_heatmap",
+    "detect_objects", "merge_corrections", "evaluate",
+)  # fmt: skip
+"""Steps that can be started one by one here."""
 
 
 class TrainPanel(SessionView):
@@ -57,8 +50,8 @@ class TrainPanel(SessionView):
         self.steps = QComboBox()
         self.steps.setToolTip("A single step with its settings")
         keep_narrow(self.steps)
-        for stage, title in _TITLES.items():
-            self.steps.addItem(title, stage)
+        for stage in _SINGLE:
+            self.steps.addItem(title_of(stage), stage)
         self.steps.setCurrentIndex(self.steps.findData("train_segmenter"))
         self.steps.currentIndexChanged.connect(lambda _i: self._show_form())
         self.start_button = QPushButton("Start this step")
@@ -183,7 +176,7 @@ class TrainPanel(SessionView):
         busy = bool(session.jobs.active())
         self.train_button.setEnabled(painted > 0 and not busy and not session.read_only)
         self.start_button.setEnabled(not session.read_only)
-        waiting = ", ".join(_TITLES.get(stage, stage).lower() for stage in session.waiting_stages)
+        waiting = ", ".join(title_of(stage).lower() for stage in session.waiting_stages)
         if busy:
             self.words.setText(
                 "You may close the window; the job goes on." + (f" Next: {waiting}." if waiting else "")

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_histogan.widgets.keys import Key, KeyButton
 from napari_histogan.widgets.shortcuts import ANYWHERE
 
-_STYLE = "QPushButton { padding: 4px 3px; }"
+_STYLE = "QPushButton { padding: 4px 2px; }"
 _KEYED = 8
 """So many tabs have a key."""
 
@@ -46,7 +46,7 @@ class WrappedTabs(QWidget):
         self._pages = QStackedWidget()
         self._pages.currentChanged.connect(self._on_page)
         self._rows = QVBoxLayout()
-        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setContentsMargins(4, 0, 4, 0)
         self._rows.setSpacing(2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
