@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import QPoint, Qt, QTimer
@@ -19,7 +19,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from window_hands import LEFT, NONE, WindowHands
 
 
 def say(words: str) -> None:
@@ -28,11 +30,12 @@ def say(words: str) -> None:
     sys.stdout.flush()
 
 
-class Hands:
+class Hands(WindowHands):
     """Uses the window as a person does; nothing is called that has no mouse or key way."""
 
     def __init__(self, viewer, pictures: Path) -> None:
-        self.viewer, self.pictures = viewer, pictures
+        super().__init__(viewer)
+        self.pictures = pictures
         pictures.mkdir(parents=True, exist_ok=True)
         self.doing, self.began = "start", time.monotonic()
 
@@ -48,32 +51,16 @@ class Hands:
             QApplication.processEvents()
             time.sleep(0.005)
 
-    def rest(self, seconds: float = 0.05) -> None:
-        """Let Qt work."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            QApplication.processEvents()
-            time.sleep(0.005)
-
     def picture(self, name: str) -> None:
         """Save the whole window."""
         self.doing = name
         sys.stderr.write(
             f"{time.process_time():.1f} s of work, {time.monotonic() - self.began:.1f} s: {name}\n"
         )
-        self.rest(0.4)
+        self.let_qt_work(0.4)
         self.viewer.screenshot(str(self.pictures / f"{name}.png"), canvas_only=False, flash=False)
 
     # Widgets
-
-    def activate(self) -> None:
-        """Make the window the active one, as keys need it."""
-        window = self.canvas.window()
-        window.activateWindow()
-        window.raise_()
-        QTest.qWaitForWindowActive(window, 3000)
-        self.canvas.setFocus()
-        self.rest()
 
     def click(self, widget: QWidget, place: QPoint | None = None, twice: bool = False) -> None:
         """Click a widget that is on the screen and enabled; by default in its middle."""
@@ -82,13 +69,12 @@ class Hands:
         QTest.mouseClick(widget, LEFT, NONE, place)
         if twice:
             QTest.mouseDClick(widget, LEFT, NONE, place)
-        self.rest()
+        self.let_qt_work()
 
     def key(self, key: str) -> None:
         """Press a key with the focus on the canvas."""
         self.activate()
-        QTest.keySequence(self.canvas, key)
-        self.rest()
+        super().key(key)
 
     def put(self, control: QWidget, text: str) -> None:
         """Type a value over what a field holds, or choose an entry of a list by keys."""
@@ -103,21 +89,21 @@ class Hands:
         QTest.keySequence(field, "Ctrl+A")
         QTest.keyClicks(field, text)
         QTest.keyClick(field, Qt.Key.Key_Tab)
-        self.rest()
+        self.let_qt_work()
 
     def click_and_choose(self, button: QWidget, path: Path) -> None:
         """Click a button that opens a file dialog, and paste a path into it."""
         self.until(lambda: button.isVisible() and button.isEnabled(), 30)
         self._when_asked(path)
         QTest.mouseClick(button, LEFT)
-        self.rest()
+        self.let_qt_work()
 
     def key_and_choose(self, key: str, path: Path) -> None:
         """Press a key that opens a file dialog, and paste a path into it."""
         self.activate()
         self._when_asked(path)
         QTest.keySequence(self.canvas, key)
-        self.rest()
+        self.let_qt_work()
 
     def _when_asked(self, path: Path) -> None:
         """Answer the next file dialog; it has an event loop of its own, so a timer does it."""
@@ -138,32 +124,3 @@ class Hands:
             QTest.mouseClick(accept, LEFT)
 
         QTimer.singleShot(100, answer)
-
-    # Canvas
-
-    @property
-    def canvas(self) -> QWidget:
-        """The canvas as a widget."""
-        return self.viewer.window._qt_viewer.canvas.native
-
-    def point(self, layer, y: float, x: float) -> QPoint:
-        """Return where a place of a layer, in its pixels, lies on the canvas."""
-        world = layer.data_to_world((y, x))
-        center, zoom = self.viewer.scene.camera.center[-2:], self.viewer.scene.camera.zoom
-        size = self.canvas.size()
-        return QPoint(
-            round((world[1] - center[1]) * zoom + size.width() / 2),
-            round((world[0] - center[0]) * zoom + size.height() / 2),
-        )
-
-    def stroke(self, layer, places: Sequence[tuple[float, float]]) -> None:
-        """Draw with the left mouse button."""
-        points = [self.point(layer, y, x) for y, x in places]
-        QTest.mouseMove(self.canvas, points[0])
-        self.rest()
-        QTest.mousePress(self.canvas, LEFT, NONE, points[0])
-        for point in points[1:]:
-            QTest.mouseMove(self.canvas, point)
-            self.rest(0.02)
-        QTest.mouseRelease(self.canvas, LEFT, NONE, points[-1])
-        QApplication.processEvents()

@@ -97,14 +97,14 @@ class Sitting:
             QTest.keySequence(editor, "Ctrl+A")
             QTest.keyClicks(editor, name)
             QTest.keyClick(editor, Qt.Key.Key_Return)
-            self.hands.rest()
+            self.hands.let_qt_work()
         assert self.session.project.classes.names == names
 
     def _open(self, gallery: GalleryDock, sample: int) -> None:
         """Double-click a sample."""
         index = gallery.model.index(gallery.model.row_of(sample))
         gallery.view.scrollTo(index)
-        self.hands.rest()
+        self.hands.let_qt_work()
         self.hands.click(gallery.view.viewport(), gallery.view.visualRect(index).center(), twice=True)
         self.hands.until(lambda: self.session.painting.index == sample)
 
@@ -118,7 +118,7 @@ class Sitting:
                 hands.stroke(painting.mask, [(row, 8), (row, 30), (row, 55)])
                 if last and value == 2 and row == rows[-1]:
                     say("PAINTED")
-                    hands.rest(30)
+                    hands.let_qt_work(30)
         hands.until(lambda: painting.prediction.data.any())
         hands.picture(f"06-painted-{number}")
 
@@ -147,7 +147,7 @@ class Sitting:
         )
         hands.picture("10-training")
         say("TRAINING")
-        hands.rest(30)
+        hands.let_qt_work(30)
         raise AssertionError("this process should have been killed")
 
     def _make_small(self) -> None:

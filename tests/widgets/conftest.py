@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from qtpy.QtCore import QPoint, QStandardPaths, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import QStandardPaths
 from qtpy.QtWidgets import QApplication
+from window_hands import WindowHands
 
 QStandardPaths.setTestModeEnabled(True)
 
 
-class Studio:
+class Studio(WindowHands):
     """A window with the dock."""
 
     def __init__(self, viewer) -> None:
         from napari_histogan.widgets.launch import open_dock
 
-        self.viewer = viewer
+        super().__init__(viewer)
         viewer.window.resize(1100, 680)  # drawing is done by the processor here
         self.dock = open_dock(viewer)
         self.until(lambda: self.dock.session is not None)
@@ -37,59 +37,12 @@ class Studio:
             QApplication.processEvents()
             time.sleep(0.005)
 
-    def let_qt_work(self, seconds: float = 0.05) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            QApplication.processEvents()
-            time.sleep(0.005)
-
     def open(self, root: Path) -> None:
         assert self.dock.open_project(root), self.told
         self.let_qt_work()
 
     def errors(self) -> list[str]:
         return [text for level, text in self.told if level != "info"]
-
-    @property
-    def canvas(self):
-        return self.viewer.window._qt_viewer.canvas.native
-
-    def point(self, layer, y: float, x: float) -> QPoint:
-        """Return where a place of a layer, in its pixels, lies on the canvas."""
-        world = layer.data_to_world((y, x))
-        center, zoom = self.viewer.scene.camera.center[-2:], self.viewer.scene.camera.zoom
-        size = self.canvas.size()
-        return QPoint(
-            round((world[1] - center[1]) * zoom + size.width() / 2),
-            round((world[0] - center[0]) * zoom + size.height() / 2),
-        )
-
-    def stroke(self, layer, places: Sequence[tuple[float, float]]) -> None:
-        """Draw with the left mouse button."""
-        canvas, none = self.canvas, Qt.KeyboardModifier.NoModifier
-        points = [self.point(layer, y, x) for y, x in places]
-        QTest.mouseMove(canvas, points[0])
-        self.let_qt_work()
-        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, none, points[0])
-        for point in points[1:]:
-            QTest.mouseMove(canvas, point)
-            self.let_qt_work(0.02)
-        QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, none, points[-1])
-        self.let_qt_work()
-
-    def activate(self) -> None:
-        """Make the window the active one, as keys need it."""
-        window = self.dock.window()
-        window.activateWindow()
-        window.raise_()
-        QTest.qWaitForWindowActive(window, 3000)
-        self.canvas.setFocus()
-        self.let_qt_work()
-
-    def key(self, key: str) -> None:
-        """Press a key with the focus on the canvas."""
-        QTest.keySequence(self.canvas, key)
-        self.let_qt_work()
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import errno
 import os
 import resource
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from other_window import in_other_window
 
 from napari_histogan.project.store import Project
 from napari_histogan.widgets.folder_watch import FolderWatch, is_project
@@ -101,27 +101,11 @@ def test_disk_that_takes_no_more_is_told_and_no_stroke_is_lost(opened):
 @pytest.mark.timeout(200)
 def test_display_without_opengl_still_opens_the_dock(tiny_project_copy):
     """Without OpenGL napari cannot draw, but the dock opens its project and says what is missing."""
-    code = f"""
-import time
-import napari
-from pathlib import Path
-from qtpy.QtWidgets import QApplication
-from napari_histogan.widgets.launch import open_dock
-viewer = napari.Viewer(show=False)
-dock = open_dock(viewer, Path({str(tiny_project_copy.root)!r}))
-dock.window().show()
-end = time.monotonic() + 100
-while time.monotonic() < end and (dock.session is None or dock.session.project is None):
-    QApplication.processEvents()
-    time.sleep(0.01)
-print("opened", dock.session.project is not None)
-dock.session.open_sample(3)
-print("said", dock.message.text())
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
-    environment["QT_QPA_PLATFORM"] = "offscreen"  # with a display, this platform finds OpenGL there
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    said = in_other_window(
+        tiny_project_copy.root,
+        'session.open_sample(3)\nprint("said", dock.message.text())\n',
+        show=False,
+        DISPLAY=None,  # with a display, the platform below finds OpenGL there
+        QT_QPA_PLATFORM="offscreen",
     )
-    assert "opened True" in ran.stdout, ran.stdout + ran.stderr[-3000:]
-    assert "OpenGL" in ran.stdout, ran.stdout + ran.stderr[-3000:]
+    assert "OpenGL" in said.partition("said")[2], said

@@ -1,11 +1,8 @@
 """A frame that is not accepted outlives the window; versions of the net are compared and gone back to."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from other_window import kill_window_after
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -37,28 +34,14 @@ def test_a_draft_comes_back_as_it_was(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_killed_window_loses_no_stroke_of_the_frame(studio, tiny_project_copy):
     root = tiny_project_copy.root
-    code = f"""
-import time
-import napari
-from pathlib import Path
-from qtpy.QtWidgets import QApplication
-from napari_histogan.widgets.launch import open_dock
-viewer = napari.Viewer()
-dock = open_dock(viewer, Path({str(root)!r}))
-while dock.session is None or dock.session.project is None:
-    QApplication.processEvents()
+    kill_window_after(
+        root,
+        """
 dock.show_tab("correct")
 dock.correct.place()
-dock.session.correcting.layer.paint((9, 9), 2)
-QApplication.processEvents()
-print("painted", flush=True)
-time.sleep(60)
-"""
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "painted\n"
-    os.kill(child.pid, 9)
-    child.wait()
-    child.stdout.close()
+session.correcting.layer.paint((9, 9), 2)
+""",
+    )
     studio.open(root)
     assert any("not accepted" in text for _, text in studio.told)
     studio.activate()

@@ -1,6 +1,5 @@
 """The dock as a whole: projects, tabs, drops, a second window, a vanished folder, no torch."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from other_window import in_other_window, kill_window_after
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 
@@ -167,64 +167,35 @@ def test_samples_tab_shows_the_generator_and_draws_samples(opened):
 
 @pytest.mark.timeout(120)
 def test_process_that_draws_never_imports_torch_and_ends_its_engine(tiny_project_copy):
-    code = f"""
-import sys, time
-import napari, psutil
-from pathlib import Path
-from qtpy.QtWidgets import QApplication
-from napari_histogan.widgets.launch import open_dock
-viewer = napari.Viewer()
-dock = open_dock(viewer, Path({str(tiny_project_copy.root)!r}))
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.01)
-    assert condition()
-until(lambda: dock.session is not None and dock.session.project is not None)
-dock.session.open_sample(5)
-dock.session.painting.mask.paint((9, 9), 1)
-until(lambda: dock.session.painting.prediction.data.any())
+    said = in_other_window(
+        tiny_project_copy.root,
+        """
+import sys
+
+import psutil
+
+session.open_sample(5)
+session.painting.mask.paint((9, 9), 1)
+until(session.painting.prediction.data.any)
 for tab in ("samples", "train", "slides", "correct"):
     dock.show_tab(tab)
 dock.correct.place()
 assert "torch" not in sys.modules
-pid = dock.session.engine.client.pid
+pid = session.engine.client.pid
 assert psutil.pid_exists(pid)
 viewer.close()
 until(lambda: not psutil.pid_exists(pid))
 print("fine", pid)
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=110
+""",
     )
-    assert "fine" in ran.stdout, ran.stdout + ran.stderr
+    assert "fine" in said, said
 
 
 @pytest.mark.timeout(120)
 def test_stroke_survives_kill(tiny_project_copy):
     root = tiny_project_copy.root
-    code = f"""
-import time
-import napari
-from pathlib import Path
-from qtpy.QtWidgets import QApplication
-from napari_histogan.widgets.launch import open_dock
-viewer = napari.Viewer()
-dock = open_dock(viewer, Path({str(root)!r}))
-while dock.session is None or dock.session.project is None:
-    QApplication.processEvents()
-dock.session.open_sample(5)
-dock.session.painting.mask.paint((9, 9), 2)
-QApplication.processEvents()
-print("painted", flush=True)
-time.sleep(60)
-"""
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "painted\n"
-    os.kill(child.pid, 9)
-    child.wait()
-    child.stdout.close()
+    acts = "session.open_sample(5)\nsession.painting.mask.paint((9, 9), 2)\n"
+    kill_window_after(root, acts)
     time.sleep(0.1)
     project = Project.open(root)
     assert project.load_mask(project.artifacts("samples")[-1], 5)[9, 9] == 2
