@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
@@ -16,6 +17,13 @@ class Fold(QCollapsible):
     """
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
-        super().__init__(title, parent, expandedIcon="▼", collapsedIcon="▶")
+        super().__init__(title, parent, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self._title = title
+        self.toggled.connect(self._show_sign)
+        self._show_sign(self.isExpanded())
         self.setDuration(0)
         self.toggleButton().setToolTip(f"{title}: show or fold away")
+
+    def _show_sign(self, unfolded: bool) -> None:
+        """Say by a sign before the title whether it is open; in the color of text, unlike superqt's icons."""
+        self.setText(f"{'▼' if unfolded else '▶'}  {self._title}")
