@@ -30,11 +30,15 @@ os.environ["XDG_CONFIG_HOME"] = _SETTINGS  # no list of the user's recent projec
 import napari
 import numpy as np
 from PIL import Image
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_histogan.project.painted_pictures import PICTURES, picture_in
 from napari_histogan.widgets.dock import HistoganDock
 from napari_histogan.widgets.launch import open_dock
+
+_PATIENCE_S = 400.0
+"""So long a busy machine may take for a prediction; a picture without it would be of no use."""
 
 
 def main() -> int:
@@ -70,7 +74,7 @@ def _tabs(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
     """Go through the tabs as a person does."""
     session = dock.session
     dock.message_bar.hide()
-    _until(lambda: not dock.samples.look.pixmap().isNull(), 60)
+    _until(lambda: not dock.samples.look.pixmap().isNull(), _PATIENCE_S)
     if dock.guide.step is not None or not dock.guide.isVisible():
         dock.guide.show_guide()
     dock.guide.point()
@@ -78,15 +82,19 @@ def _tabs(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> None:
     dock.guide.hide_guide()
     dock.message_bar.hide()
     _until(lambda: False, 3.0)  # until the frame that points is gone
-    save("samples")
     painted = session.painted()
+    patience = _PATIENCE_S if painted else 0
     if session.samples is not None:
         session.open_sample(painted[len(painted) // 2] if painted else 0)
-        _until(lambda: session.painting.prediction.data.any(), 30 if painted else 0)
-        _until(lambda: bool(session.scores), 30 if painted else 0)
+        _until(lambda: session.painting.prediction.data.any(), patience)
+        _until(lambda: bool(session.scores), patience)
+        dock.show_tab("samples")
+    save("samples")
+    if session.samples is not None:
+        dock.show_tab("paint")
         save("paint")
         session.painting.open_next()
-        _until(lambda: session.painting.prediction.data.any(), 20 if painted else 0)
+        _until(lambda: session.painting.prediction.data.any(), patience)
         dock.paint.uncertainty_button.click()
         save("paint-uncertainty")
         dock.paint.uncertainty_button.click()
@@ -193,7 +201,9 @@ def _hide_gallery(dock: HistoganDock) -> None:
 
 
 def _save(viewer: Any, path: Path) -> None:
-    """Let the window settle and save it whole."""
+    """Let the window settle and save it whole, the mouse in the middle of the canvas, where a person's is."""
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.mouseMove(canvas, canvas.rect().center())
     _work(1.0)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
