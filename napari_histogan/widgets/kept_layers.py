@@ -44,6 +44,12 @@ def rests(layer: Any) -> bool:
     return bool(layer.metadata.get(_RESTS, False))
 
 
+def set_resting(layer: Any, resting: bool) -> None:
+    """Note whether a layer of ours waits for what it shows next."""
+    if rests(layer) != resting:
+        layer.metadata = {**layer.metadata, _RESTS: resting}
+
+
 class KeptLayer:
     """One layer that is added when it is first needed, and rests hidden and empty in between.
 
@@ -83,7 +89,7 @@ class KeptLayer:
         layer = self._layer
         layer.data = data
         change(layer, **values)
-        layer.metadata = {**layer.metadata, _RESTS: False}
+        set_resting(layer, False)
         change(layer, visible=visible)
         return layer
 
@@ -92,13 +98,13 @@ class KeptLayer:
         if self.there and not rests(self._layer):
             change(self._layer, visible=False)
             self._layer.data = self._nothing()
-            self._layer.metadata = {**self._layer.metadata, _RESTS: True}
+            set_resting(self._layer, True)
 
-    def prepare(self) -> None:
+    def prepare(self, **values: Any) -> None:
         """Add the layer, hidden and empty, so that it is there when it is needed."""
         if not self.there:
-            self._layer = self._add(self._nothing(), visible=False)
-            self._layer.metadata = {**self._layer.metadata, _RESTS: True}
+            self._layer = self._add(self._nothing(), visible=False, **values)
+            set_resting(self._layer, True)
 
     @property
     def there(self) -> bool:
