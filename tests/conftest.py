@@ -8,7 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, not whether the program is right.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 _SETTINGS = tempfile.mkdtemp(prefix="histogan-napari-")
 atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)

@@ -34,7 +34,7 @@ from napari_histogan.project.corrections import Correction
 from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.store import Project
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)  # jobs are processes, and machines may be busy
 
 TINY = """
 batch = 2
