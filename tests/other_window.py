@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from napari_histogan.widgets.launch import open_dock
 
 
-def until(condition, seconds=100):
+def until(condition, seconds=200):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         QApplication.processEvents()
@@ -65,7 +65,7 @@ def in_other_window(root: Path, acts: str, show: bool = True, **environment: str
         capture_output=True,
         text=True,
         check=False,
-        timeout=150,
+        timeout=250,
         env={name: value for name, value in changed.items() if value is not None},
     )
     return ran.stdout + ran.stderr[-3000:]

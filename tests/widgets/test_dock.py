@@ -165,7 +165,7 @@ def test_samples_tab_shows_the_generator_and_draws_samples(opened):
     assert len(opened.session.samples) == 24
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(280)
 def test_process_that_draws_never_imports_torch_and_ends_its_engine(tiny_project_copy):
     said = in_other_window(
         tiny_project_copy.root,
@@ -191,7 +191,7 @@ print("fine", pid)
     assert "fine" in said, said
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(280)
 def test_stroke_survives_kill(tiny_project_copy):
     root = tiny_project_copy.root
     acts = "session.open_sample(5)\nsession.painting.mask.paint((9, 9), 2)\n"
