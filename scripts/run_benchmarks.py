@@ -14,6 +14,7 @@ Benchmarks on data that may not be passed on are started by hand; docs/benchmark
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from measured_page import PICTURE, as_page, draw
 
 ROOT = Path(__file__).parents[1]
@@ -42,19 +44,36 @@ def run(name: str, form: str, seconds: float) -> dict[str, Any]:
     started, spent = time.monotonic(), cpu_of_children()
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), f"--{form}"]
     result: dict[str, Any] = {"benchmark": name, "command": f"python benchmarks/{name}.py --{form}"}
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return {**result, "failed": f"not done after {seconds:.0f} s"}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            end_with_children(process.pid)
+            return {**result, "failed": f"not done after {seconds:.0f} s"}
     result["seconds"] = round(time.monotonic() - started)
     result["cpu_seconds"] = round(cpu_of_children() - spent)
-    lines = done.stdout.splitlines()
+    lines = said.splitlines()
     try:
         last = json.loads(lines[-1])
         return {**result, "machine": lines[0], **{key: last[key] for key in ("figures", "goals", "met")}}
     except (IndexError, KeyError, TypeError, ValueError):
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {**result, "failed": f"ended with {done.returncode}: {said}"}
+        last_words = (complained.strip().splitlines() or ["it said nothing"])[-1]
+        return {**result, "failed": f"ended with {process.returncode}: {last_words}"}
+
+
+def end_with_children(pid: int) -> None:
+    """Kill a process and all that it started, which would else go on and spoil what is measured next."""
+    try:
+        root = psutil.Process(pid)
+        family = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(family[:-1], timeout=10)
 
 
 def cpu_of_children() -> float:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from measured_goals import BESIDE, JUDGED, Beside, Judged, one  # noqa: E402
 from measured_page import as_page, goal_rows, number, peer_rows  # noqa: E402
-from run_benchmarks import cpu_of_children, merged  # noqa: E402
+from run_benchmarks import cpu_of_children, end_with_children, merged  # noqa: E402
 
 RECORD = json.loads((ROOT / "docs/measured.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/measured.md").read_text(encoding="utf-8")
@@ -115,6 +116,17 @@ def test_the_page_adds_up_how_long_runs_took():
     assert "| 150 s, 90 CPU s |" in page
     assert "The 2 runs whose CPU time is told took 5 minutes by the clock" in page
     assert "and 3 CPU minutes." in page
+
+
+def test_a_benchmark_whose_time_is_over_ends_with_all_that_it_started():
+    sleep = "import time; time.sleep(600)"
+    start = f"p = subprocess.Popen([sys.executable, '-c', {sleep!r}])"
+    work = f"import subprocess, sys; {start}; print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE, text=True) as process:
+        child = psutil.Process(int(process.stdout.readline()))
+        end_with_children(process.pid)
+    assert process.returncode
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_cpu_time_of_a_benchmark_is_that_of_its_processes():
