@@ -33,8 +33,7 @@ UInt8 = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 _PAIRS_PER_CHUNK = 64
-SAME_MPP = 0.02
-"""Resolutions that differ by a smaller share are the same."""
+SAME_MPP = 0.02  # resolutions that differ by a smaller share are the same
 
 
 class SegmentationSource(Protocol):
