@@ -148,8 +148,11 @@ class Session(QObject):
         self.read_only = project.read_only
         try:
             if self.read_only:
-                words = f"Opened for looking only: nothing can be written to {project.root}. To paint or train,"
-                self.told.emit(f"{words} copy the project to a folder that you may write to.", "warning")
+                self.told.emit(
+                    f"Opened for looking only: nothing can be written to {project.root}. To paint or train, "
+                    "copy the project to a folder that you may write to.",
+                    "warning",
+                )
             else:
                 self._held.enter_context(project.studio_lock())
         except ProjectLocked as error:
