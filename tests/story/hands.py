@@ -41,7 +41,7 @@ class Hands(WindowHands):
 
     # Waiting
 
-    def until(self, condition: Callable[[], object], seconds: float = 150.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 400.0) -> None:
         """Let Qt work until something is so."""
         end = time.monotonic() + seconds
         while not condition():
