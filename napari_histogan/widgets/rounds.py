@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_histogan.config import StageConfig
 from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.project.artifacts import Artifact
+from napari_histogan.project.net_in_use import net_in_use
 from napari_histogan.project.store import Project
 from napari_histogan.widgets.stage_forms import config_of
 from napari_histogan.widgets.stage_titles import results_in_words
@@ -81,6 +82,7 @@ class Rounds(QObject):
         self.better = self.worse = ""
         if said["after"] < said["before"] - _WORSE:
             self.better, self.worse = self._pair
+        if self.worse and net_in_use(self._session.project) == self.worse:
             worse, better = results_in_words([self.worse]), results_in_words([self.better])
             self._session.told.emit(
                 f"The last round made the net worse: MCC {said['before']:.2f} before, {said['after']:.2f} "
