@@ -156,6 +156,8 @@ def _labels(dock: HistoganDock, viewer: Any, save: Callable[[str], None]) -> Non
     malign = [row for row in range(panel.table.rowCount()) if panel.table.item(row, 1).text() == "malign"]
     panel.open(panel.table.name(malign[-1]))
     panel.table.selectRow(malign[-1])
+    _work(0.5)
+    viewer.reset_view()  # the canvas has grown since the slide was opened
     dock.message_bar.hide()
     panel.loss.expand(animate=False)
     save("labels-loss")
