@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -114,6 +115,7 @@ class ProjectHeader(SessionView):
         self.name.setText(f"<b>{session.project.name}</b>{lock}")
         self.name.setToolTip(str(session.project.root))
         self.steps.setText(" ".join(_mark(step) for step in steps))
+        self._show_whole()
         self.steps.setToolTip("<br>".join(f"{step.title}: {step.state}, {step.detail}" for step in steps))
         self.next_button.setText(self._next.title)
         self.next_button.setToolTip(f"{self._next.reason} ({{Alt+N}})")
@@ -123,6 +125,17 @@ class ProjectHeader(SessionView):
     def _tell_progress(self) -> None:
         if self._next is not None:
             self.reason.setText(self._progress_words() or self._next.reason)
+            self._show_whole()
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Let the words wrap into as many lines as they need now."""
+        super().resizeEvent(event)
+        self._show_whole()
+
+    def _show_whole(self) -> None:
+        """Give wrapped words their height at once; Qt cuts them until it lays out the dock anew."""
+        for label in (self.steps, self.reason):
+            label.setMinimumHeight(max(0, label.heightForWidth(label.width())))
 
     def _progress_words(self) -> str:
         session = self.session
