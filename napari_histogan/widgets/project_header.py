@@ -133,9 +133,10 @@ class ProjectHeader(SessionView):
         self._show_whole()
 
     def _show_whole(self) -> None:
-        """Give wrapped words their height at once; Qt cuts them until it lays out the dock anew."""
-        for label in (self.steps, self.reason):
-            label.setMinimumHeight(max(0, label.heightForWidth(label.width())))
+        """Ask for the height that the wrapped words need at this width; else the dock may cut them."""
+        layout = self.layout()
+        if layout is not None:
+            self.setMinimumHeight(layout.totalHeightForWidth(self.width()))
 
     def _progress_words(self) -> str:
         session = self.session
