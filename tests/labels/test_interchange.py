@@ -58,7 +58,7 @@ def test_geojson_gives_back_what_it_was_given(tmp_path_factory, given_annotation
     found = read_annotations(path)
     assert len(found) == len(given_annotations)
     for before, after in zip(given_annotations, found, strict=True):
-        assert after.geometry.equals_exact(before.geometry)
+        assert after.geometry.equals_exact(before.geometry, tolerance=0)
         assert (after.class_name, after.color, after.name) == (before.class_name, before.color, before.name)
         assert after.properties == {**before.properties, "objectType": "annotation"}
 
