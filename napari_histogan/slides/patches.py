@@ -24,7 +24,7 @@ from napari_histogan.geometry import Region, Size
 from napari_histogan.slides.patch_plan import PatchPlan, PlannedSlide, check_fits, plan_patches
 from napari_histogan.slides.picture import read_picture
 from napari_histogan.slides.pixels import turned
-from napari_histogan.slides.reader import PICTURE_SUFFIXES, SlideReader, open_slide
+from napari_histogan.slides.reader import PICTURE_SUFFIXES, open_slide
 from napari_histogan.slides.shelf import SlideShelf
 from napari_histogan.slides.tile_cache import TileCache, UInt8Array
 from napari_histogan.slides.tissue import TissueMask
@@ -254,14 +254,10 @@ class _Source:
 
     def __init__(self, slide: PlannedSlide, plan: PatchPlan, memory_bytes: int, shelf: SlideShelf) -> None:
         self.mpp = plan.mpp
-        self.reader: SlideReader = shelf.keep(open_slide(slide.path, slide.mpp))
-        try:
-            self._refuse_changes(slide)
-            check_fits(self.reader, plan.patch_px, plan.mpp)
-            self.tissue = TissueMask.load(Path(slide.tissue))
-        except BaseException:
-            self.reader.close()
-            raise
+        self.reader = shelf.keep(open_slide(slide.path, slide.mpp))
+        self._refuse_changes(slide)
+        check_fits(self.reader, plan.patch_px, plan.mpp)
+        self.tissue = TissueMask.load(Path(slide.tissue))
         self.size = self.reader.size_at(plan.mpp)
         nbytes = self.size.height * self.size.width * 3
         self.held_bytes = nbytes if nbytes <= memory_bytes else 0
