@@ -73,6 +73,7 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
     "pretraining": {"pretrain_steps": 0},
     "rank": {"places": "probability", "alpha": 2.0},
     "even": {"even_share": 0.0},
+    "rise": {"beta_rise": 0.0},
 }
 WAYS = (
     "naive",
@@ -84,6 +85,7 @@ WAYS = (
     "without_pretraining",
     "without_rank",
     "without_even",
+    "without_rise",
     "supervised",
 )
 
