@@ -236,7 +236,7 @@ def _find(setting: _Setting, group: zarr.Group, read: ReadPatch, first: int, cou
     _store(group, values, first, last)
     for k in range(last - first):
         setting.reporter.metric(first + k + 1, **{n: float(values[n][k]) for n in ("psnr", "ssim")})
-    if setting.reporter.should_stop() and last < len(cast(Any, group)["w"]):
+    if setting.reporter.should_stop() and last < cast(Any, group)["w"].shape[0]:
         raise Stopped(f"stopped after {last} of {count} patches")
 
 

@@ -53,6 +53,7 @@ from napari_histogan.training import train_pixel_classifier
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PATIENCE_S = 240
+CALM_RUNS = 100
 FAULTS = ("kill", "stop", "full", "clock")
 
 
@@ -240,8 +241,12 @@ class Campaign:
         return Trial(self.home, place, self.name, self.config)
 
     def go(self, count: int, most: int) -> Tally:
-        """Disturb until there were so many faults, at most ``most`` in one run of the work."""
-        while self.tally.count < count and len(self.tally.failures) < 5:
+        """Disturb until there were so many faults, at most ``most`` in one run of the work.
+
+        Ends as well once :data:`CALM_RUNS` runs in a row were over before their fault: it cannot strike here.
+        """
+        missed = 0
+        while self.tally.count < count and len(self.tally.failures) < 5 and missed < CALM_RUNS:
             trial, struck, moments = self._trial(), 0, []
             try:
                 while True:
@@ -259,6 +264,7 @@ class Campaign:
                         trial.clean()
                 self._judge(trial)
                 self.tally.survived += struck
+                missed = 0 if struck else missed + 1
                 shutil.rmtree(trial.place)
             except Exception as error:  # noqa: BLE001 - counted and told
                 self.tally.failures.append(f"{moments}: {type(error).__name__}: {error}\n{trial.log()}")

@@ -98,13 +98,14 @@ def test_quality_is_stored_summed_up_and_shown(generator, patches, tmp_path):
     assert content.is_dir()
 
 
-def test_a_stopped_run_goes_on_after_the_last_group_and_ends_the_same(generator, patches, tmp_path):
+@pytest.mark.parametrize("steps", [6, 8], ids=["between the groups", "in the second group"])
+def test_a_stopped_run_goes_on_after_the_last_group_and_ends_the_same(generator, patches, tmp_path, steps):
     whole, _ = run(generator, patches, tmp_path / "whole")
     asked: list[int] = []
 
     def stop() -> bool:
         asked.append(1)
-        return len(asked) > 8  # in the second group of patches
+        return len(asked) > steps
 
     with pytest.raises(Stopped):
         run(generator, patches, tmp_path / "parts", stop_when=stop)
