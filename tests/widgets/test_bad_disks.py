@@ -33,6 +33,8 @@ def test_project_on_a_disk_that_takes_nothing_is_for_looking(tiny_project_copy):
         root,
         """
 print("said", dock.message.text())
+while not dock.header.name.text():  # told a moment later
+    QApplication.processEvents()
 print("head", dock.header.name.text())
 session.open_sample(5)
 print("paint", session.painting.mask.editable)
