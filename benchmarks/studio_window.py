@@ -93,7 +93,6 @@ class Window:
     def _click_tab(self, name: str) -> None:
         button = self.dock.tabs.button(TABS.index(name))
         QTest.mouseClick(button, Qt.MouseButton.LeftButton, NONE, button.rect().center())
-        until(lambda: not self.dock.turns.busy)
 
     def _paint(self, rounds: int) -> None:
         """Draw strokes and wait for the prediction of each."""

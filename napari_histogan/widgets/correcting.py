@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QApplication
 from napari_histogan.errors import LabelError
 from napari_histogan.geometry import Region, Size
 from napari_histogan.inference.review import predicted_labels
-from napari_histogan.labels.classes import ClassTable
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.frame_draft import drop_draft, load_draft, save_draft
 from napari_histogan.widgets.class_colors import label_colormap, label_features
@@ -43,7 +42,6 @@ class Correcting(QObject):
         self._session = session
         self.layer: Any = None
         self.region: Region | None = None
-        self._colored: ClassTable | None = None
         self._mpp = 1.0
         self._slide = ""
         self._source = ""
@@ -206,8 +204,6 @@ class Correcting(QObject):
             colormap=label_colormap(self._session.require().classes),
         )
         set_resting(self.layer, True)
-        self._colored = None
-        self.layer.bounding_box.visible = True  # seen only while the layer is
         self.layer.locked = True
         self.layer.brush_size = 8
         self.layer.events.paint.connect(self._on_paint)
@@ -220,12 +216,11 @@ class Correcting(QObject):
         set_resting(self.layer, False)
         self.layer.editable = False  # empties the undo history
         self.layer.data = labels
-        if table != self._colored:  # colors of labels take napari as long as half of all the rest
-            self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)
-            self._colored = table
+        self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)
         corner = (region.y + 0.5) * self._mpp, (region.x + 0.5) * self._mpp
         change(self.layer, scale=(self._mpp, self._mpp), translate=corner)
         self.layer.editable = True
+        self.layer.bounding_box.visible = True
         show_of(self.layer, True)
         # The paint covers the map, so that what is fixed is what is seen.
         show_of(self._session.slide_view.heat, False)
@@ -247,6 +242,7 @@ class Correcting(QObject):
         if self.layer is not None:
             self.layer.mode = "pan_zoom"
             show_of(self.layer, False)
+            self.layer.bounding_box.visible = False
         show_of(self._session.slide_view.heat, True)
         self.changed.emit()
 

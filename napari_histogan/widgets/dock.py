@@ -67,7 +67,7 @@ class HistoganDock(SessionView):
         self.setMinimumWidth(345)
         self._wanted: Path | None = None
         self._awaited = (Path(), 0.0)
-        self.turns = Turns(self)
+        self._turns = Turns(self)
         self._memory = OldMemory(self)
         self._memory.set_aside()
         self.start_page = StartPage()
@@ -249,7 +249,7 @@ class HistoganDock(SessionView):
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front, with all its layers; people who click on it see them come one by one."""
         self.tabs.setCurrentIndex(TABS.index(name))
-        self.turns.finish()
+        self._turns.finish()
 
     def tell(self, text: str, level: str = "info") -> None:
         """Say something at the foot of the dock; errors stay until they are hidden."""
@@ -271,10 +271,10 @@ class HistoganDock(SessionView):
         self.stack.setCurrentIndex(1)
         self._open_gallery()
         self._on_tab(self.tabs.currentIndex())
-        self.turns.finish()
+        self._turns.finish()
 
     def _on_closed(self, why: str) -> None:
-        self.turns.drop()
+        self._turns.drop()
         self.start_page.refresh()
         self.stack.setCurrentIndex(0)
         self._set_keys("")
@@ -303,7 +303,7 @@ class HistoganDock(SessionView):
             session.painting.flush()
             if session.slide_view.slide is None and session.project.slides():
                 self.slides.open("")
-        self.turns.begin(self._show_layers(name, session))
+        self._turns.begin(self._show_layers(name, session))
 
     def _show_layers(self, name: str, session: Session) -> Steps:
         """Bring the layers of a tab onto the canvas, in steps."""
