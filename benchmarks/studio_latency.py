@@ -8,8 +8,8 @@ Pauses are told by the clock and by the processor time that the thread itself us
 where a processor draws instead of a graphics card, the first holds what others took.
 
 1. ``block``: pauses while a project is opened, painted on, browsed, mapped, and corrected; tabs are changed,
-   and 2,000 samples are scrolled through.  What napari alone needs for the same acts is measured before, in a
-   window without the dock: an empty dock widget, a form, the first layer of each kind, painting, flying.
+   and 2,000 samples are scrolled through.  What napari alone needs to add, swap, and draw a layer is measured
+   in the same window before the dock is opened.
 2. ``stroke``: from the release of the mouse to the refreshed prediction.
 3. ``slide``: a 60,000 x 40,000 px pyramid (JPEG tiles in a TIFF) from the click to the first pixels, and the
    memory of three of them, open at once and flown over, beyond that of napari alone.
@@ -47,20 +47,6 @@ from napari_histogan.slides.reader import open_slide
 GOALS = {"worst_block_ms": 50.0, "slide_first_pixels_s": 1.0, "three_slides_mb": 1000.0}
 SIDE = (40_000, 60_000)
 TILE = 512
-FIRSTS = ("first picture", "first pyramid", "first map", "first labels", "first outlines")
-TWINS = {
-    "opening": ("an empty dock", "a form of 40 fields"),
-    "first showing of tabs and layers": ("a form of 40 fields", *FIRSTS),
-    "painting": ("painting",),
-    "other samples": ("other data",),
-    "tabs": ("a form of 40 fields", "hiding and showing", "flying"),
-    "flying": ("flying",),
-    "threshold and class": ("other limits", "other outlines", "hiding and showing"),
-    "growing map": ("other limits",),
-    "correcting": ("choosing a layer", "painting", "other data", "hiding and showing"),
-    "gallery": (),
-}
-"""What people do with the dock, and the acts in napari alone of which it consists."""
 SAMPLES, SAMPLE_PX = 2000, 256
 
 
@@ -68,7 +54,6 @@ def main() -> int:
     """Run; returns 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 instead of 10 rounds of each act")
-    parser.add_argument("--stacks", default="", help="write every pause with all that was seen to this file")
     options = parser.parse_args()
     state = machine()
     folder = Path(tempfile.mkdtemp(prefix="histogan-latency-"))
@@ -77,68 +62,27 @@ def main() -> int:
         shutil.copytree(folder / "project", folder / "busy")
         make_slide(folder / "large.tif")
         make_samples(folder / "many" / "samples.zarr")
-        alone = in_window("studio_alone.py", folder)
-        found = in_window("studio_window.py", folder, str(int(options.quick)), options.stacks)
+        settings = {"NAPARI_CONFIG": str(folder / "settings.yaml"), "XDG_CONFIG_HOME": str(folder / "config")}
+        window = Path(__file__).with_name("studio_window.py")
+        command = [sys.executable, "-X", "faulthandler", str(window), str(folder), str(int(options.quick))]
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", *command]
+        environment = {**os.environ, **settings}
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+        if ran.returncode:
+            print(f"the window ended with {ran.returncode}", file=sys.stderr)
+            return 1
+        found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     finally:
         stop_jobs(folder / "project", folder / "busy")
         shutil.rmtree(folder, ignore_errors=True)
     print(state)
     for row in found["rows"]:
         print(row)
-    figures = {**found["figures"], **tell_pauses(alone, found["pauses"])}
+    figures = found["figures"]
     met = all(figures[name] <= goal for name, goal in GOALS.items())
     finish("studio_latency", figures, GOALS, met)
     return 0 if met else 1
-
-
-def in_window(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run a script with a window of its own; returns what it printed last.
-
-    Raises
-    ------
-    SystemExit
-        If it failed.
-    """
-    path = Path(__file__).with_name(script)
-    command = [sys.executable, "-X", "faulthandler", str(path), str(folder), *arguments]
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", *command]
-    settings = {"NAPARI_CONFIG": str(folder / f"{path.stem}.yaml"), "XDG_CONFIG_HOME": str(folder / "config")}
-    ran = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **settings}
-    )
-    if ran.returncode:
-        raise SystemExit(f"the window of {script} ended with {ran.returncode}")
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return found
-
-
-def tell_pauses(alone: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
-    """Print every block above the limit, beside the same act in napari alone; returns the figures."""
-    for act, seen in alone.items():
-        print(f"napari alone, {act}: worst {seen['work']:.0f} ms of work, {seen['drawing']:.0f} drawing")
-    beyond: dict[str, float] = {}
-    for phase, seen in ours.items():
-        own = max((alone[act]["work"] for act in TWINS[phase] if act in alone), default=0.0)
-        beyond[phase] = max(0.0, seen["work"] - own)
-        print(
-            f"{phase}: worst {seen['work']:.0f} ms of work, {seen['drawing']:.0f} of them for drawing; the "
-            f"same in napari alone {own:.0f}; {len(seen['above'])} above {GOALS['worst_block_ms']:.0f} ms; "
-            f"longest by the clock {seen['clock']:.0f} ms"
-        )
-        for words in seen["above"]:
-            print(f"    {words}")
-    return {
-        "worst_block_ms": max((seen["work"] for seen in ours.values()), default=0.0),
-        "worst_block_beyond_napari_ms": max(beyond.values(), default=0.0),
-        "worst_block_without_drawing_ms": max(
-            (seen["work_without_drawing"] for seen in ours.values()), default=0.0
-        ),
-        "worst_block_clock_ms": max((seen["clock"] for seen in ours.values()), default=0.0),
-        "blocks_above_50_ms": sum(len(seen["above"]) for seen in ours.values()),
-        "napari_alone_worst_block_ms": max((seen["work"] for seen in alone.values()), default=0.0),
-        "napari_alone_blocks_above_50_ms": sum(len(seen["above"]) for seen in alone.values()),
-    }
 
 
 def stop_jobs(*roots: Path) -> None:

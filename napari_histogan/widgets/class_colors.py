@@ -33,13 +33,6 @@ def heat_colormap(color: str) -> Any:
     return Colormap(np.array(stops, np.float32), controls=[0.0, 0.5, 1.0], name=f"heat {color}")
 
 
-def outline_colormap(color: str) -> Any:
-    """Return a colormap for 1 along an outline and 0 elsewhere, which is transparent."""
-    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    stops = [(red, green, blue, 0.0), (red, green, blue, 1.0)]
-    return Colormap(np.array(stops, np.float32), controls=[0.0, 1.0], name=f"heat outline {color}")
-
-
 def uncertainty_colormap() -> Any:
     """Return a colormap that is transparent where the ensemble agrees."""
     stops = [(0, 0, 0, 0), (0.25, 0.05, 0.45, 0.5), (0.9, 0.3, 0.2, 0.8), (1.0, 0.95, 0.3, 0.95)]

@@ -16,7 +16,7 @@ from napari_histogan.inference.review import predicted_labels
 from napari_histogan.project.corrections import Correction
 from napari_histogan.project.frame_draft import drop_draft, load_draft, save_draft
 from napari_histogan.widgets.class_colors import label_colormap, label_features
-from napari_histogan.widgets.kept_layers import change, set_resting, show_of
+from napari_histogan.widgets.kept_layers import change, show_of
 from napari_histogan.widgets.painting import Tool
 
 if TYPE_CHECKING:
@@ -189,31 +189,16 @@ class Correcting(QObject):
         if self.layer is not None:
             self.layer.brush_size = pixels
 
-    def prepare(self) -> bool:
-        """Add the layer, hidden, before anybody waits for it; False when it is there."""
-        viewer = self._session.viewer
-        if self.layer is not None and self.layer in viewer.layers:
-            return False
-        self.layer = viewer.add_labels(
-            np.zeros((1, 1), np.uint8),
-            name="Correction",
-            opacity=0.45,
-            scale=(1.0, 1.0),
-            units=("um", "um"),
-            visible=False,
-            colormap=label_colormap(self._session.require().classes),
-        )
-        set_resting(self.layer, True)
-        self.layer.locked = True
-        self.layer.brush_size = 8
-        self.layer.events.paint.connect(self._on_paint)
-        self.layer.events.set_data.connect(self._on_set_data)
-        return True
-
     def _show(self, labels: NDArray[np.uint8], region: Region) -> None:
         table = self._session.require().classes
-        self.prepare()
-        set_resting(self.layer, False)
+        if self.layer is None or self.layer not in self._session.viewer.layers:
+            self.layer = self._session.viewer.add_labels(
+                labels, name="Correction", opacity=0.45, scale=(1.0, 1.0), units=("um", "um")
+            )
+            self.layer.locked = True
+            self.layer.brush_size = 8
+            self.layer.events.paint.connect(self._on_paint)
+            self.layer.events.set_data.connect(self._on_set_data)
         self.layer.editable = False  # empties the undo history
         self.layer.data = labels
         self.layer.colormap, self.layer.features = label_colormap(table), label_features(table)

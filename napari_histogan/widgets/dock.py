@@ -15,9 +15,7 @@ from napari_histogan.widgets.correct_panel import CorrectPanel
 from napari_histogan.widgets.demo_project import start_demo
 from napari_histogan.widgets.gallery import GalleryDock
 from napari_histogan.widgets.guide import GuideBox
-from napari_histogan.widgets.old_memory import OldMemory
 from napari_histogan.widgets.paint_panel import PaintPanel
-from napari_histogan.widgets.panels import Page, Panels
 from napari_histogan.widgets.patch_panel import PatchPanel
 from napari_histogan.widgets.project_header import ProjectHeader
 from napari_histogan.widgets.samples_panel import SamplesPanel
@@ -26,23 +24,12 @@ from napari_histogan.widgets.session_view import SessionView, main_window_of
 from napari_histogan.widgets.slides_panel import SlidesPanel
 from napari_histogan.widgets.start_page import StartPage
 from napari_histogan.widgets.train_panel import TrainPanel
-from napari_histogan.widgets.turns import Steps, Turns
 from napari_histogan.widgets.weak_panel import WeakPanel
 from napari_histogan.widgets.wrapped_tabs import WrappedTabs
 
 PLUGIN = "napari-histogan"
 GALLERY = "Samples"
-PAGES: dict[str, type[SessionView]] = {
-    "samples": SamplesPanel,
-    "paint": PaintPanel,
-    "train": TrainPanel,
-    "slides": SlidesPanel,
-    "correct": CorrectPanel,
-    "blocks": BlockPanel,
-    "labels": WeakPanel,
-    "patches": PatchPanel,
-}
-TABS = tuple(PAGES)
+TABS = ("samples", "paint", "train", "slides", "correct", "blocks", "labels", "patches")
 _COLORS = {"info": "#3c6e71", "warning": "#8a6d1f", "error": "#8c3b33"}
 _INFO_MS = 8000
 _DEMO_WAIT_S = 60.0
@@ -58,22 +45,31 @@ class HistoganDock(SessionView):
         The viewer that the dock belongs to.
     """
 
-    samples, paint, train = Page(SamplesPanel), Page(PaintPanel), Page(TrainPanel)
-    slides, correct, blocks = Page(SlidesPanel), Page(CorrectPanel), Page(BlockPanel)
-    labels, patches = Page(WeakPanel), Page(PatchPanel)
-
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setMinimumWidth(345)
         self._wanted: Path | None = None
         self._awaited = (Path(), 0.0)
-        self._turns = Turns(self)
-        self._memory = OldMemory(self)
-        self._memory.set_aside()
         self.start_page = StartPage()
         self.header = ProjectHeader()
+        self.samples, self.paint, self.train = SamplesPanel(), PaintPanel(), TrainPanel()
+        self.slides, self.correct, self.blocks = SlidesPanel(), CorrectPanel(), BlockPanel()
+        self.labels, self.patches = WeakPanel(), PatchPanel()
         self.tabs = WrappedTabs()
-        self.panels = Panels(self.tabs, PAGES, {name: name.capitalize() for name in PAGES}, self._on_page)
+        for number, (panel, title) in enumerate(
+            (
+                (self.samples, "Samples"),
+                (self.paint, "Paint"),
+                (self.train, "Train"),
+                (self.slides, "Slides"),
+                (self.correct, "Correct"),
+                (self.blocks, "Blocks"),
+                (self.labels, "Labels"),
+                (self.patches, "Patches"),
+            ),
+            1,
+        ):
+            self.tabs.addTab(panel, f"{number} {title}")
         self.tabs.currentChanged.connect(self._on_tab)
         self.guide = self._make_guide()
         work = QWidget()
@@ -133,8 +129,6 @@ class HistoganDock(SessionView):
 
     def attach(self, session: Session) -> None:
         """Follow a session."""
-        session.memory.set_aside()
-        self._memory.give_back()  # the session keeps it so until its window closes
         self.watch(session.told, self.tell)
         self.watch(session.project_opened, self._on_opened_anew)
         self.watch(session.project_closed, self._on_closed)
@@ -154,14 +148,18 @@ class HistoganDock(SessionView):
         super().detach()
 
     def _views(self) -> tuple[SessionView, ...]:
-        return (self.header, self.guide, *self.panels.there())
-
-    def _on_page(self, name: str, page: SessionView) -> None:
-        """Let a page that was made just now follow the session."""
-        if self.session is not None:
-            page.follow(self.session)
-            if name == "train" and TABS[self.tabs.currentIndex()] == "paint":
-                page.set_keys_enabled(self.session.project is not None)  # its keys act there too
+        return (
+            self.header,
+            self.guide,
+            self.samples,
+            self.paint,
+            self.train,
+            self.slides,
+            self.correct,
+            self.blocks,
+            self.labels,
+            self.patches,
+        )
 
     # What people ask for
 
@@ -247,9 +245,8 @@ class HistoganDock(SessionView):
             self.show_tab("train")
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front, with all its layers; people who click on it see them come one by one."""
+        """Bring a tab to the front."""
         self.tabs.setCurrentIndex(TABS.index(name))
-        self._turns.finish()
 
     def tell(self, text: str, level: str = "info") -> None:
         """Say something at the foot of the dock; errors stay until they are hidden."""
@@ -271,10 +268,8 @@ class HistoganDock(SessionView):
         self.stack.setCurrentIndex(1)
         self._open_gallery()
         self._on_tab(self.tabs.currentIndex())
-        self._turns.finish()
 
     def _on_closed(self, why: str) -> None:
-        self._turns.drop()
         self.start_page.refresh()
         self.stack.setCurrentIndex(0)
         self._set_keys("")
@@ -294,26 +289,21 @@ class HistoganDock(SessionView):
 
     def _on_tab(self, position: int) -> None:
         name = TABS[position]
-        self.panels.get(name)
         session = self.session
         if session is None or session.project is None:
             return
         self._set_keys(name)
         if name in ("slides", "correct"):
             session.painting.flush()
-            if session.slide_view.slide is None and session.project.slides():
+            if session.slide_view.slide is not None:
+                session.slide_view.show()
+                session.correcting.show()
+            elif session.project.slides():
                 self.slides.open("")
-        self._turns.begin(self._show_layers(name, session))
-
-    def _show_layers(self, name: str, session: Session) -> Steps:
-        """Bring the layers of a tab onto the canvas, in steps."""
-        if name in ("slides", "correct") and session.slide_view.slide is not None:
-            yield from session.slide_view.showing()
-            session.correcting.show()
         elif name in ("samples", "paint") and session.painting.index >= 0:
             picture = session.painting.picture
             there = picture is not None and picture.visible
-            yield from session.painting.showing()
+            session.painting.show()
             if picture is not None and not there:  # who looks at a part of it goes on doing so
                 self._viewer.reset_view(layers=[picture])
 
@@ -321,8 +311,14 @@ class HistoganDock(SessionView):
         """Let only the keys of the tab in front act."""
         if self.session is not None:
             self.session.peek.end()
-        for page in self.panels.there():
-            page.set_keys_enabled(page.where == name or (page.where == "train" and name == "paint"))
+        self.samples.set_keys_enabled(name == "samples")
+        self.paint.set_keys_enabled(name == "paint")
+        self.slides.set_keys_enabled(name == "slides")
+        self.correct.set_keys_enabled(name == "correct")
+        self.blocks.set_keys_enabled(name == "blocks")
+        self.labels.set_keys_enabled(name == "labels")
+        self.patches.set_keys_enabled(name == "patches")
+        self.train.set_keys_enabled(name in ("paint", "train"))
 
 
 def place_below(dock_widget: Any) -> None:

@@ -44,12 +44,6 @@ def rests(layer: Any) -> bool:
     return bool(layer.metadata.get(_RESTS, False))
 
 
-def set_resting(layer: Any, resting: bool) -> None:
-    """Note whether a layer of ours waits for what it shows next."""
-    if rests(layer) != resting:
-        layer.metadata = {**layer.metadata, _RESTS: resting}
-
-
 class KeptLayer:
     """One layer that is added when it is first needed, and rests hidden and empty in between.
 
@@ -89,7 +83,7 @@ class KeptLayer:
         layer = self._layer
         layer.data = data
         change(layer, **values)
-        set_resting(layer, False)
+        layer.metadata = {**layer.metadata, _RESTS: False}
         change(layer, visible=visible)
         return layer
 
@@ -98,13 +92,13 @@ class KeptLayer:
         if self.there and not rests(self._layer):
             change(self._layer, visible=False)
             self._layer.data = self._nothing()
-            set_resting(self._layer, True)
+            self._layer.metadata = {**self._layer.metadata, _RESTS: True}
 
-    def prepare(self, **values: Any) -> None:
+    def prepare(self) -> None:
         """Add the layer, hidden and empty, so that it is there when it is needed."""
         if not self.there:
-            self._layer = self._add(self._nothing(), visible=False, **values)
-            set_resting(self._layer, True)
+            self._layer = self._add(self._nothing(), visible=False)
+            self._layer.metadata = {**self._layer.metadata, _RESTS: True}
 
     @property
     def there(self) -> bool:

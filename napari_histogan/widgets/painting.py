@@ -17,11 +17,10 @@ from napari_histogan.jobs.engine_client import Reply
 from napari_histogan.widgets.assist import agreed_stroke, region_at
 from napari_histogan.widgets.class_colors import label_colormap, label_features
 from napari_histogan.widgets.display import require_opengl
-from napari_histogan.widgets.kept_layers import change
+from napari_histogan.widgets.kept_layers import change, show_of
 from napari_histogan.widgets.ranking import Ranking, next_to_paint
 from napari_histogan.widgets.sample_layers import Making, add_sample_layers
 from napari_histogan.widgets.sample_look import SampleLook
-from napari_histogan.widgets.turns import Steps, at_once
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
@@ -90,19 +89,19 @@ class Painting(QObject):
         self.mask.events.selected_label.connect(self._on_selected_label)
         return False
 
-    def showing(self) -> Steps:
-        """Bring the sample layers to the front, if a sample is open, in steps."""
+    def show(self) -> None:
+        """Bring the sample layers to the front, if a sample is open."""
         if self.index < 0 or self.mask is None:
             return
-        yield from self._session.slide_view.hiding()
+        self._session.slide_view.hide()
         self._session.correcting.hide()
-        yield from self.look.applying()
-        yield
+        self.look.apply()
         self._session.viewer.layers.selection.active = self.mask
 
     def hide(self) -> None:
         """Hide the sample layers."""
-        at_once(self.look.hiding())
+        for layer in (self.picture, self.uncertainty, self.prediction, self.mask):
+            show_of(layer, False)
 
     def _recolor(self) -> None:
         if self.mask is None:
@@ -142,7 +141,7 @@ class Painting(QObject):
         for layer in (self.picture, self.mask, self.prediction, self.uncertainty):
             change(layer, scale=(samples.mpp, samples.mpp))
         self.mask.editable = self._may_paint()
-        at_once(self.showing())
+        self.show()
         if first:
             self._session.viewer.reset_view(layers=[self.picture])
         if self.mask.editable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_histogan.widgets.kept_layers import change
-from napari_histogan.widgets.turns import Steps, at_once
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.painting import Painting
@@ -30,10 +29,6 @@ class SampleLook:
 
     def apply(self) -> None:
         """Show what is wanted, if a sample is open."""
-        at_once(self.applying())
-
-    def applying(self) -> Steps:
-        """Show what is wanted, in steps."""
         painting = self._painting
         if painting.mask is None or painting.index < 0:
             return
@@ -42,19 +37,10 @@ class SampleLook:
         outlined = int(self.outline)
         change(painting.picture, visible=True)
         change(painting.mask, visible=not self.alone, contour=outlined)
-        yield
         change(painting.prediction, visible=self.prediction and not self.alone, contour=outlined)
         change(painting.uncertainty, visible=self.uncertainty and not self.alone)
         if painting.mask.visible and painting.mask.editable:
             painting.mask.mode = self._mode  # napari lays the brush down when a layer looks different
-
-    def hiding(self) -> Steps:
-        """Hide all of it, and the picture, in steps."""
-        painting = self._painting
-        for layer in (painting.picture, painting.uncertainty, painting.prediction, painting.mask):
-            if layer is not None and layer.visible:
-                change(layer, visible=False)
-                yield
 
     def toggle_prediction(self) -> None:
         """Show or hide the prediction."""

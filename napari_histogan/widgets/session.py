@@ -27,7 +27,6 @@ from napari_histogan.widgets.engine_link import EngineLink
 from napari_histogan.widgets.favoring import Favoring
 from napari_histogan.widgets.folder_watch import FolderWatch
 from napari_histogan.widgets.job_watcher import JobWatcher
-from napari_histogan.widgets.old_memory import OldMemory
 from napari_histogan.widgets.painting import Painting
 from napari_histogan.widgets.peek import Peek
 from napari_histogan.widgets.recent_projects import remember_project
@@ -112,9 +111,6 @@ class Session(QObject):
         self.reviewing = Reviewing(self)
         self.correcting = Correcting(self)
         self.rounds = Rounds(self)
-        self.memory = OldMemory(self)
-        self.memory.set_aside()
-        viewer.layers.events.removed.connect(self.memory.look_again)
         self.warming = Warming(self)
         self.folder = FolderWatch(self)
         self.folder.gone.connect(self._on_folder_gone)
@@ -162,7 +158,6 @@ class Session(QObject):
         except HistoganError as error:
             self.read_only = True
             self.told.emit(f"Opened for looking only: {error}", "warning")
-        self.memory.set_aside()
         self.project = project
         remember_project(project.root)
         self.jobs.watch(project.root)
@@ -198,7 +193,6 @@ class Session(QObject):
         """End what belongs to the window; called when the window closes."""
         self.close_project()
         self.engine.close()
-        self.memory.give_back()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Shut down when the main window goes; a close that the user cancels hides nothing."""

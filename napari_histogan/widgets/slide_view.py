@@ -14,15 +14,13 @@ from napari_histogan.project.artifacts import Artifact
 from napari_histogan.project.slide_list import SlideEntry
 from napari_histogan.slides.reader import SlideReader, open_slide
 from napari_histogan.slides.zarr_pyramid import PyramidReader, open_pyramid
-from napari_histogan.widgets.class_colors import heat_colormap, outline_colormap
+from napari_histogan.widgets.class_colors import heat_colormap
 from napari_histogan.widgets.display import require_opengl
 from napari_histogan.widgets.kept_layers import KeptLayer, change, show_of
-from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels
+from napari_histogan.widgets.layer_data import HEATMAP_STORE, heatmap_levels, slide_levels
 from napari_histogan.widgets.side_by_side import SideBySide
-from napari_histogan.widgets.slide_pixels import SlidePixels, is_shown
 from napari_histogan.widgets.swipe import Swipe
 from napari_histogan.widgets.threshold_outline import ThresholdOutline
-from napari_histogan.widgets.turns import Steps, at_once
 
 if TYPE_CHECKING:
     from napari_histogan.widgets.session import Session
@@ -50,7 +48,6 @@ class SlideView(QObject):
         self._session = session
         self.entry: SlideEntry | None = None
         self.reader: SlideReader | None = None
-        self.pixels: SlidePixels | None = None
         self.slide: Any = None
         self.heat: Any = None
         self.map: PyramidReader | None = None
@@ -85,14 +82,9 @@ class SlideView(QObject):
 
     def prepare(self) -> bool:
         """Add one more of the layers, hidden, before anybody waits for it; False when all are there."""
-        color = self.color()
-        for kept, looks in (
-            (self._kept_slide, {}),
-            (self._kept_heat, {"colormap": heat_colormap(color)}),
-            (self.outline.kept, {"colormap": outline_colormap(color)}),
-        ):
+        for kept in (self._kept_slide, self._kept_heat, self.outline.kept):
             if not kept.there:
-                kept.prepare(**looks)
+                kept.prepare()
                 return True
         return False
 
@@ -107,14 +99,12 @@ class SlideView(QObject):
             return
         require_opengl()
         reader = open_slide(entry.path, mpp=entry.mpp)
+        levels = slide_levels(reader)
         self.clear()
         self.entry, self.reader = entry, reader
-        self.pixels = SlidePixels(reader, self)
-        self.pixels.arrived.connect(self._show_arrived)
-        self.pixels.failed.connect(lambda words: self._session.told.emit(words, "error"))
         self._session.painting.hide()
         place: dict[str, Any] = {"scale": (reader.mpp,) * 2, "translate": (reader.mpp / 2,) * 2}
-        self.slide = self._kept_slide.show(self.pixels.levels, name=f"Slide {entry.name}", **place)
+        self.slide = self._kept_slide.show(levels, name=f"Slide {entry.name}", **place)
         self._session.viewer.canvas.overlays.scale_bar.visible = True
         self._session.viewer.reset_view(layers=[self.slide])
         self.slide_opened.emit(entry.name)
@@ -124,25 +114,15 @@ class SlideView(QObject):
 
     def show(self) -> None:
         """Show the slide's layers instead of the samples'."""
-        at_once(self.showing())
-
-    def showing(self) -> Steps:
-        """Show the slide's layers instead of the samples', in steps."""
-        yield from self._session.painting.look.hiding()
+        self._session.painting.hide()
         if self.slide is not None and not self.slide.visible:
-            show_of(self.heat, self._heat_was_visible)  # first: who hides the slide looks whether it is seen
-            yield
             self.slide.visible = True
+            show_of(self.heat, self._heat_was_visible)
             self._session.viewer.reset_view(layers=[self.slide])
-            yield
             self.outline.update()
 
     def hide(self) -> None:
         """Hide the slide's layers."""
-        at_once(self.hiding())
-
-    def hiding(self) -> Steps:
-        """Hide the slide's layers, in steps."""
         self.beside.hide()
         self.swipe.hide()
         self.outline.hide()
@@ -150,23 +130,16 @@ class SlideView(QObject):
             self._heat_was_visible = bool(self.heat.visible)
         for layer in (self.slide, self.heat):
             show_of(layer, False)
-        yield
 
     def clear(self) -> None:
         """Show no slide."""
         self.beside.hide()
         self._drop_heatmap()
         self._kept_slide.rest()
-        if self.pixels is not None:
-            self.pixels.close()  # and the reader with it
-        self.entry, self.reader, self.pixels, self.slide = None, None, None, None
+        if self.reader is not None:
+            self.reader.close()
+        self.entry, self.reader, self.slide = None, None, None
         self.slide_opened.emit("")
-
-    def _show_arrived(self) -> None:
-        """Draw what was read since, in each layer that shows the slide."""
-        for layer in self._session.viewer.layers:
-            if layer.visible and self.pixels is not None and is_shown(self.pixels, layer):
-                layer.refresh(extent=False, highlight=False, thumbnail=layer == self.slide)
 
     # Heatmap
 

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import signals_blocked
 
 from napari_histogan.widgets.keys import Key, KeyButton
 from napari_histogan.widgets.shortcuts import ANYWHERE
@@ -80,15 +79,6 @@ class WrappedTabs(QWidget):
         if number == 0:
             button.setChecked(True)
         return number
-
-    def setPage(self, number: int, page: QWidget) -> None:  # noqa: N802 - as Qt would call it
-        """Put another page in the place of one."""
-        before, front = self._pages.widget(number), self._pages.currentIndex()
-        with signals_blocked(self._pages):
-            self._pages.insertWidget(number, page)
-            self._pages.removeWidget(before)
-            self._pages.setCurrentIndex(front)
-        before.deleteLater()
 
     def focus_page(self) -> None:
         """Bring the keyboard to the first control of the page in front that is on and seen."""
