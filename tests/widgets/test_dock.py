@@ -176,7 +176,7 @@ import psutil
 
 session.open_sample(5)
 session.painting.mask.paint((9, 9), 1)
-until(session.painting.prediction.data.any)
+until(lambda: session.painting.prediction.data.any())
 for tab in ("samples", "train", "slides", "correct"):
     dock.show_tab(tab)
 dock.correct.place()
