@@ -44,7 +44,7 @@ def test_failed_job_is_told_with_a_report_to_copy(opened):
     assert panel.jobs.report.isVisible()
     panel.jobs.copy_button.click()
     text = QApplication.clipboard().text()
-    assert "train_segmenter" in text
+    assert "Train segmentation net" in text
     assert "99" in text
     assert "log.txt" in text
     assert panel.jobs.resume_button.isVisible()
