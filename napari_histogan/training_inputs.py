@@ -125,10 +125,15 @@ def _rehearsed_pairs(
     fit = [p for p in opened if p.patch_px == new[0].patch_px and abs(p.mpp / new[0].mpp - 1) <= SAME_MPP]
     if len(fit) < len(opened):
         reporter.warn("what the earlier net learned from has patches of another size; it is not rehearsed")
-    drawn = sum(source.weight * len(source) for source in new)
     for pairs in fit:
-        pairs.weight = share / (1 - share) * drawn / sum(map(len, fit))
+        pairs.weight = _weight_for(share, new, sum(map(len, fit)))
     return list(fit)
+
+
+def _weight_for(share: float, others: list[SegmentationSource], count: int) -> float:
+    """Return the weight with which so many patches are this share of all draws, beside other sources."""
+    drawn = sum(source.weight * len(source) for source in others)
+    return share / (1 - share) * drawn / count
 
 
 def _painted_behind(
@@ -153,8 +158,7 @@ def _painted_pairs(
         indices, stored = project.painted(samples), load_samples(samples.path)
         images += [stored.image[index] for index in indices]
         masks += [painted_mask(project, samples, index) for index in indices]
-    drawn = sum(source.weight * len(source) for source in others)
-    weight = share / (1 - share) * drawn / len(images)
+    weight = _weight_for(share, others, len(images))
     return ArrayPairs(np.stack(images), np.stack(masks), others[0].mpp, weight)
 
 

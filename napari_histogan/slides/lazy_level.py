@@ -85,25 +85,21 @@ class LazyLevel:
         for cy in range(y0 // CHUNK_PX, ceil(y1 / CHUNK_PX)):
             for cx in range(x0 // CHUNK_PX, ceil(x1 / CHUNK_PX)):
                 top, left = cy * CHUNK_PX, cx * CHUNK_PX
-                chunk = self.chunk(cy, cx)
+                chunk = self._chunk(cy, cx)
                 a, b = max(y0, top), min(y1, top + chunk.shape[0])
                 c, d = max(x0, left), min(x1, left + chunk.shape[1])
                 out[a - y0 : b - y0, c - x0 : d - x0] = chunk[a - top : b - top, c - left : d - left]
         return out
 
-    def chunk(self, cy: int, cx: int) -> UInt8Array:
-        """Return the chunk in a row and a column of chunks, ``(y, x, 3)``; read unless it is kept."""
-        chunk = self.kept(cy, cx)
+    def _chunk(self, cy: int, cx: int) -> UInt8Array:
+        key = (self.downsample, cy, cx)
+        chunk = self._cache.get(key)
         if chunk is None:
             whole = Size(self.shape[0], self.shape[1])
             region = Region(cy * CHUNK_PX, cx * CHUNK_PX, CHUNK_PX, CHUNK_PX).clipped(whole)
             chunk = self._read(region, self.downsample)
-            self._cache.put((self.downsample, cy, cx), chunk)
+            self._cache.put(key, chunk)
         return chunk
-
-    def kept(self, cy: int, cx: int) -> UInt8Array | None:
-        """Return a chunk if it was read before and is still kept; reads nothing."""
-        return self._cache.get((self.downsample, cy, cx))
 
 
 def _bounds(key: Any, length: int) -> tuple[int, int, Any]:
